@@ -1,0 +1,1 @@
+"""ftagent: an agent that fine-tunes models. Nothing is imported here, so that every command starts fast."""
