@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HubAccess:
-    """How models and datasets are fetched. `mirror` is a folder with `mirror.json`, used instead of the hub."""
+    """How models and datasets are fetched. `mirror`: a folder with `mirror.json`, used instead of the hub."""
 
     token: str = field(default="", repr=False)
     endpoint: str = ""
