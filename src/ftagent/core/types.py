@@ -195,6 +195,8 @@ class Experiment:
     failure: str = ""
     """Why it has no score, one line; empty when it has one or is not that far."""
     feedback: Feedback | None = None
+    last_step: StepName = "propose"
+    """The last step that is complete."""
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
