@@ -10,7 +10,7 @@ import typer
 
 from ftagent.cli import log
 from ftagent.cli.progress import choose, resume_command
-from ftagent.cli.text import clock, plural
+from ftagent.report.text import clock, plural
 
 if TYPE_CHECKING:
     from ftagent.app import Result

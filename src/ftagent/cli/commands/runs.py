@@ -8,12 +8,12 @@ from typing import Any
 import typer
 
 from ftagent.cli.common import JsonOption, LogDirOption, common, print_json
-from ftagent.cli.text import clock, columns, number
+from ftagent.report.text import clock, columns, number
 
 
 def runs(ctx: typer.Context, log_dir: LogDirOption = None, json_: JsonOption = False) -> None:
     """List the runs of the log folder."""
-    from ftagent.cli.views import run_row
+    from ftagent.report.views import run_row
     from ftagent.core.run_folder import all_runs
 
     folder = common(ctx).log_folder(log_dir)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftagent.cli.common import JsonOption, LogDirOption, RunArgument, open_run, print_json
-from ftagent.cli.text import clean, clock, columns, plural, score_text, shorten, sparkline
+from ftagent.report.text import clean, clock, columns, plural, score_text, shorten, sparkline
 from ftagent.core.errors import RequestError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def show(
     json_: JsonOption = False,
 ) -> None:
     """Show a run: its experiments, scores and what it selected."""
-    from ftagent.cli import views
+    from ftagent.report import views
 
     folder = open_run(ctx, run, log_dir)
     state = folder.state()
@@ -41,7 +41,7 @@ def show(
 
 
 def _overview(folder: RunFolder, state: State) -> None:
-    from ftagent.cli.views import status_of
+    from ftagent.report.views import status_of
     from ftagent.report.tree import tree_lines
 
     created = state.created
@@ -128,7 +128,7 @@ def budget_line(state: State) -> str:
 
 def status(ctx: typer.Context, run: RunArgument, log_dir: LogDirOption = None, json_: JsonOption = False) -> None:
     """Tell whether a run is running and how far it is."""
-    from ftagent.cli import views
+    from ftagent.report import views
 
     folder = open_run(ctx, run, log_dir)
     state = folder.state()

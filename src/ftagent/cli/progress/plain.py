@@ -7,7 +7,7 @@ import time
 from typing import TextIO
 
 from ftagent.cli.progress.sentences import greeting, sentence
-from ftagent.cli.text import clean
+from ftagent.report.text import clean
 from ftagent.core.events import Record
 from ftagent.core.state import State
 from ftagent.core.types import StepName

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ftagent.cli.text import clean, clock, plural, score_text, shorten
+from ftagent.report.text import clean, clock, plural, score_text, shorten
 from ftagent.core import events
 from ftagent.core.events import Record
 from ftagent.core.state import State
