@@ -1,0 +1,129 @@
+"""Intervals and paired tests. What is *claimed* rests on these; what is *tried next* is policy.py's business."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ftagent.core.types import Direction, Score, Verdict
+
+Z95 = 1.959963984540054
+ALPHA = 0.05
+_RESAMPLES = 10_000
+
+
+def wilson(successes: float, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson 1927). It stays inside [0, 1] and is sound for small n."""
+    p = successes / n
+    middle = p + Z95**2 / (2 * n)
+    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
+    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Mean and its standard error over items (items are the unit; samples of one item are not independent)."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, math.inf
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return mean, math.sqrt(variance / n)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """95 % interval of the mean of per-item values: Wilson's where each is 0 or 1, else Student's t."""
+    if all(value in (0.0, 1.0) for value in values):
+        return wilson(sum(values), len(values))
+    mean, error = mean_and_error(values)
+    half = _student_t_975(len(values) - 1) * error
+    return mean - half, mean + half
+
+
+def score_of(metric: str, outcomes: Mapping[str, float], direction: Direction = "maximize", **more: object) -> Score:
+    """The Score of a metric that is the mean over items. `outcomes`: item id → value."""
+    values = list(outcomes.values())
+    mean, error = mean_and_error(values)
+    if not math.isfinite(error):
+        error = 0.0
+    fields = dict(more)
+    return Score(metric, mean, len(values), error, interval(values) if len(values) > 1 else (mean, mean),
+                 direction, outcomes=dict(outcomes), **fields)  # type: ignore[arg-type]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Candidate against baseline on the items that both have. `difference` is candidate minus baseline."""
+
+    verdict: Verdict
+    p_value: float
+    difference: float
+    n: int
+    name: str
+
+
+def compare(baseline: Score, candidate: Score, comparisons: int = 1, seed: int = 0) -> PairedTest:
+    """Is the candidate better? At most 5 % false claims over `comparisons` such questions (Bonferroni).
+
+    Two-sided: McNemar's exact test (1947) where outcomes are 0 or 1, else a paired sign-flip permutation test
+    (Fisher 1935). Raises ValueError when the two share no item.
+    """
+    shared = [key for key in baseline.outcomes if key in candidate.outcomes]
+    if not shared:
+        raise ValueError(f"{baseline.metric}: baseline and candidate share no item")
+    pairs = [(baseline.outcomes[key], candidate.outcomes[key]) for key in shared]
+    differences = [after - before for before, after in pairs]
+    if all(value in (0.0, 1.0) for pair in pairs for value in pair):
+        wins, losses = differences.count(1.0), differences.count(-1.0)
+        p_value, name = mcnemar_exact(wins, losses), "McNemar exact"
+    else:
+        p_value, name = sign_flip(differences, seed), "paired permutation"
+    difference = math.fsum(differences) / len(differences)
+    good = difference if candidate.direction == "maximize" else -difference
+    verdict: Verdict = "tie"
+    if p_value < ALPHA / max(1, comparisons):
+        verdict = "improved" if good > 0 else "worse"
+    return PairedTest(verdict, p_value, difference, len(pairs), name)
+
+
+def mcnemar_exact(wins: int, losses: int) -> float:
+    """Two-sided exact p-value of `wins` against `losses` discordant pairs under a fair coin."""
+    n = wins + losses
+    if n == 0:
+        return 1.0
+    tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / 2**n)
+
+
+def sign_flip(differences: list[float], seed: int = 0) -> float:
+    """Two-sided p-value of the mean under random signs; exact up to 12 non-zero pairs, else 10,000 draws."""
+    nonzero = [value for value in differences if value]
+    if not nonzero:
+        return 1.0
+    observed = abs(math.fsum(nonzero)) * (1 - 1e-12)
+    if len(nonzero) <= 12:
+        exact: int = sum(
+            abs(math.fsum(-v if mask >> i & 1 else v for i, v in enumerate(nonzero))) >= observed
+            for mask in range(2 ** len(nonzero))
+        )
+        return exact / (1 << len(nonzero))
+    rng = random.Random(seed)
+    hits = 0
+    for _ in range(_RESAMPLES):
+        mask = rng.getrandbits(len(nonzero))
+        hits += abs(sum(-v if mask >> i & 1 else v for i, v in enumerate(nonzero))) >= observed
+    return (hits + 1) / (_RESAMPLES + 1)
+
+
+def _student_t_975(degrees: int) -> float:
+    """97.5 % point of Student's t (Cornish–Fisher expansion, Abramowitz and Stegun 26.7.5; exact for 1 and 2)."""
+    if degrees <= 2:
+        return {0: 0.0, 1: 12.706204736, 2: 4.302652730}[max(degrees, 0)]
+    z, n = Z95, float(degrees)
+    g1 = (z**3 + z) / 4
+    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
+    return z + g1 / n + g2 / n**2 + g3 / n**3 + g4 / n**4
