@@ -42,6 +42,14 @@ class Leases:
             raise RequestError(f"{count} of {pool} are asked for and there are {len(set(names))}: {', '.join(names)}")
         held: dict[str, int] = {}
         try:
+            await self._acquire(pool, names, count, held)
+            yield tuple(held)
+        finally:
+            for descriptor in held.values():
+                os.close(descriptor)
+
+    async def _acquire(self, pool: str, names: Sequence[str], count: int, held: dict[str, int]) -> None:
+        try:
             ticket = self._ticket(pool, names)
             try:
                 while len(held) < count:
@@ -52,22 +60,18 @@ class Leases:
             finally:
                 ticket.path.unlink(missing_ok=True)
                 os.close(ticket.descriptor)
-            yield tuple(held)
         except OSError as error:
-            if error.filename is None or not str(error.filename).startswith(str(self._folder)):
-                raise
             full = storage_error(self._folder, error)
             raise full or EnvironmentUnavailable(f"{self._folder}: no locks can be held here: {error}") from error
-        finally:
-            for descriptor in held.values():
-                os.close(descriptor)
 
     def _take(self, pool: str, names: Sequence[str], count: int, held: dict[str, int]) -> None:
         for name in names:
             if len(held) == count:
                 return
-            if name not in held and (descriptor := _lock(self._folder / f"{_safe(pool)}-{_safe(name)}.lock")):
-                held[name] = descriptor
+            if name not in held:
+                descriptor = _lock(self._folder / f"{_safe(pool)}-{_safe(name)}.lock")
+                if descriptor is not None:
+                    held[name] = descriptor
 
     def _ticket(self, pool: str, names: Sequence[str]) -> _Ticket:
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ class Capture:
         self._cut = False
         self._second = -1
         self._in_second = 0
+        self._withheld: bytes | None = None
         self.dropped = 0
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,10 @@ class Capture:
         if self._file.closed:
             return
         try:
+            if self._withheld is not None:
+                # How it ended is what a listener most wants to know.
+                self._emit(self._withheld)
+                self._withheld = None
             if self._pending and not self._cut:
                 self._emit(bytes(self._pending))
                 self._pending.clear()
@@ -109,7 +114,10 @@ class Capture:
             if self._cut:
                 self._cut = False
             elif not flooded or self._may_emit():
+                self._withheld = None
                 self._emit(whole)
+            else:
+                self._withheld = whole[: MAX_LINE_BYTES + 1]
         if self._cut:
             return
         self._pending += rest
