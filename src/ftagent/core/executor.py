@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from ftagent.core import events
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
+from ftagent.core.statistics import score_of
 from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
 
@@ -36,7 +37,7 @@ class Executor:
         Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing.
         """
         folder = self._session.folder
-        path = folder.workspace(candidate.loop, attempt if purpose == "debug" else None)
+        path = folder.workspace(candidate.loop, attempt if purpose == "debug" else None).absolute()
         await self._environment.prepare(purpose)
         fresh = not path.exists()
         for stage in self._scenario.stages(candidate, purpose, split):
@@ -143,12 +144,10 @@ def describe(execution: Execution) -> str:
 
 def with_split(score: Score, extra: Score) -> Score:
     """Both scores' items as one. Raises ValueError when they share an item."""
-    from ftagent.core.statistics import score_of
-
     if score.outcomes.keys() & extra.outcomes.keys():
         raise ValueError("the two splits share an item")
-    pooled = score_of(score.metric, {**score.outcomes, **extra.outcomes}, score.direction)
-    return replace(pooled, samples=score.samples)
+    outcomes = {**score.outcomes, **extra.outcomes}
+    return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
 
 
 def _read_losses(path: Path) -> list[tuple[int, float]]:

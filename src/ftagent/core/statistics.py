@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ftagent.core.types import Direction, Score, Verdict
@@ -14,43 +14,61 @@ ALPHA = 0.05
 _RESAMPLES = 10_000
 
 
-def wilson(successes: float, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927). It stays inside [0, 1] and is sound for small n."""
-    p = successes / n
-    middle = p + Z95**2 / (2 * n)
-    half = Z95 * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n * n))
-    scale = 1 + Z95**2 / n
-    return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+def wilson(mean: float, n: float) -> tuple[float, float]:
+    """95 % interval of a proportion `mean` over `n` independent items (Wilson 1927); `n` may be fractional.
+
+    It stays inside [0, 1], is sound for small n, and is never empty when all items agree.
+    """
+    square = Z95 * Z95
+    centre = (mean + square / (2 * n)) / (1 + square / n)
+    half = Z95 / (1 + square / n) * math.sqrt(max(0.0, mean * (1 - mean) / n + square / (4 * n * n)))
+    return max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Mean and its standard error over items (items are the unit; samples of one item are not independent)."""
+def mean_interval(values: Sequence[float]) -> tuple[float, float, tuple[float, float]]:
+    """Mean, standard error and 95 % interval of per-item values; items are the unit, samples are averaged before.
+
+    Values in [0, 1] get Wilson's interval with the effective number of items (Korn and Graubard 1998), which for
+    0/1 values is n itself; other values get Student's t. Raises ValueError when there are none.
+    """
     n = len(values)
+    if n == 0:
+        raise ValueError("no items")
     mean = math.fsum(values) / n
-    if n == 1:
-        return mean, math.inf
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return mean, math.sqrt(variance / n)
+    variance = math.fsum((value - mean) ** 2 for value in values) / n
+    if all(0.0 <= value <= 1.0 for value in values):
+        stderr = math.sqrt(variance / n)
+        # Bounded values spread at most as 0/1 values do: they are worth at least n items.
+        effective = mean * (1 - mean) / (stderr * stderr) if stderr > 0 else float(n)
+        return mean, stderr, wilson(mean, max(float(n), effective))
+    stderr = math.sqrt(variance / max(1, n - 1))
+    half = _student_t_975(n - 1) * stderr
+    return mean, stderr, (mean - half, mean + half)
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """95 % interval of the mean of per-item values: Wilson's where each is 0 or 1, else Student's t."""
-    if all(value in (0.0, 1.0) for value in values):
-        return wilson(sum(values), len(values))
-    mean, error = mean_and_error(values)
-    half = _student_t_975(len(values) - 1) * error
-    return mean - half, mean + half
-
-
-def score_of(metric: str, outcomes: Mapping[str, float], direction: Direction = "maximize", **more: object) -> Score:
-    """The Score of a metric that is the mean over items. `outcomes`: item id → value."""
-    values = list(outcomes.values())
-    mean, error = mean_and_error(values)
-    if not math.isfinite(error):
-        error = 0.0
-    fields = dict(more)
-    return Score(metric, mean, len(values), error, interval(values) if len(values) > 1 else (mean, mean),
-                 direction, outcomes=dict(outcomes), **fields)  # type: ignore[arg-type]  # fmt: skip
+def score_of(
+    metric: str,
+    outcomes: Mapping[str, float],
+    *,
+    direction: Direction = "maximize",
+    samples: int = 1,
+    details: Mapping[str, float] | None = None,
+    errors: Mapping[str, int] | None = None,
+) -> Score:
+    """The Score of a metric that is the mean over items (`outcomes`: id → value). Raises ValueError without items."""
+    mean, stderr, ci95 = mean_interval(list(outcomes.values()))
+    return Score(
+        metric=metric,
+        value=mean,
+        n=len(outcomes),
+        stderr=stderr,
+        ci95=ci95,
+        direction=direction,
+        samples=samples,
+        outcomes=dict(outcomes),
+        details=dict(details or {}),
+        errors=dict(errors or {}),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,7 +112,7 @@ def mcnemar_exact(wins: int, losses: int) -> float:
     if n == 0:
         return 1.0
     tail = sum(math.comb(n, k) for k in range(min(wins, losses) + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, 2 * tail / (1 << n))
 
 
 def sign_flip(differences: list[float], seed: int = 0) -> float:

@@ -40,12 +40,8 @@ class Group(BaseSettings):
 class ChatSettings(Group):
     """The chat model of the llm agent, its retries and its caches."""
 
-    backend: str | None = variable(
-        "BACKEND", None, "llm agent", "Accepted", replaced_by="LiteLLM is the only backend"
-    )
-    chat_model: str | None = variable(
-        "CHAT_MODEL", None, "llm agent", "Chat model, as LiteLLM names it", pending=True
-    )
+    backend: str | None = variable("BACKEND", None, "llm agent", "Accepted", replaced_by="LiteLLM is the only backend")
+    chat_model: str | None = variable("CHAT_MODEL", None, "llm agent", "Chat model, as LiteLLM names it", pending=True)
     chat_temperature: float = variable(
         "CHAT_TEMPERATURE", 1.0, "llm agent", "Sampling temperature", pending=True, ge=0, le=2
     )
@@ -68,22 +64,16 @@ class ChatSettings(Group):
         "LITELLM_CHAT_MODEL_MAP", {}, "llm agent",
         "JSON: step -> {model, reasoning_effort, temperature ...}", pending=True,
     )  # fmt: skip
-    embedding_model: str | None = variable(
-        "EMBEDDING_MODEL", None, "llm agent", "Embedding model", pending=True
-    )
+    embedding_model: str | None = variable("EMBEDDING_MODEL", None, "llm agent", "Embedding model", pending=True)
     embedding_use_azure: bool = variable(
         "EMBEDDING_USE_AZURE", False, "llm agent", "Azure naming for embeddings", pending=True
     )
-    max_retry: int = variable(
-        "MAX_RETRY", 10, "llm agent", "Retries of a call to a model", pending=True, ge=0
-    )
+    max_retry: int = variable("MAX_RETRY", 10, "llm agent", "Retries of a call to a model", pending=True, ge=0)
     retry_wait_seconds: float = variable(
         "RETRY_WAIT_SECONDS", 1.0, "llm agent", "Seconds between retries", pending=True, ge=0
     )
     use_chat_cache: bool = variable("USE_CHAT_CACHE", False, "llm agent", "Read the chat cache", pending=True)
-    dump_chat_cache: bool = variable(
-        "DUMP_CHAT_CACHE", False, "llm agent", "Write the chat cache", pending=True
-    )
+    dump_chat_cache: bool = variable("DUMP_CHAT_CACHE", False, "llm agent", "Write the chat cache", pending=True)
     use_embedding_cache: bool = variable(
         "USE_EMBEDDING_CACHE", False, "llm agent", "Read the embedding cache", pending=True
     )
@@ -161,9 +151,7 @@ class TabularSettings(Group):
     coder_costeer_env_type: EnvironmentName = variable(
         "DS_CODER_COSTEER_ENV_TYPE", "auto", "tabular", "auto, local, docker, conda or ray", pending=True
     )
-    local_data_path: Path | None = variable(
-        "DS_LOCAL_DATA_PATH", None, "tabular", "The ds_data folder", pending=True
-    )
+    local_data_path: Path | None = variable("DS_LOCAL_DATA_PATH", None, "tabular", "The ds_data folder", pending=True)
     debug_timeout: float = variable("DS_DEBUG_TIMEOUT", 3600, "tabular", "Seconds", pending=True, ge=0)
     full_timeout: float = variable("DS_FULL_TIMEOUT", 10800, "tabular", "Seconds", pending=True, ge=0)
     docker_image: str = variable(

@@ -15,9 +15,7 @@ from ftagent.settings.variables import variable
 class FineTuneSettings(Group):
     """What is tuned, where it is kept, and the limits of each stage."""
 
-    file_path: Path = variable(
-        "FT_FILE_PATH", Path("ftagent_files"), "loop", "Models, datasets and caches"
-    )
+    file_path: Path = variable("FT_FILE_PATH", Path("ftagent_files"), "loop", "Models, datasets and caches")
     log_path: Path = variable("FT_LOG_PATH", Path("log"), "loop", "Run folders; --log-dir wins")
     coder_costeer_env_type: EnvironmentName = variable(
         "FT_CODER_COSTEER_ENV_TYPE", "auto", "environments", "auto, local, docker, conda or ray; --env wins"
@@ -25,9 +23,7 @@ class FineTuneSettings(Group):
     docker_enable_cache: bool = variable(
         "FT_DOCKER_ENABLE_CACHE", True, "environments", "Reuse results of equal stages", pending=True
     )
-    docker_image: str | None = variable(
-        "FT_DOCKER_IMAGE", None, "environments", "Image of docker runs", pending=True
-    )
+    docker_image: str | None = variable("FT_DOCKER_IMAGE", None, "environments", "Image of docker runs", pending=True)
     update_llama_factory: bool | None = variable(
         "FT_UPDATE_LLAMA_FACTORY", None, "toolkit", "Accepted", replaced_by="ftagent's own toolkit trains"
     )
@@ -54,13 +50,9 @@ class FineTuneSettings(Group):
     upper_data_size_limit: int | None = variable(
         "FT_UPPER_DATA_SIZE_LIMIT", None, "llm scenario", "Largest number of training rows", ge=1
     )
-    benchmark_limit: int | None = variable(
-        "FT_BENCHMARK_LIMIT", None, "loop", "Items per split; --limit wins", ge=1
-    )
+    benchmark_limit: int | None = variable("FT_BENCHMARK_LIMIT", None, "loop", "Items per split; --limit wins", ge=1)
     benchmark_num_runs: int = variable("FT_BENCHMARK_NUM_RUNS", 1, "loop", "Samples per item", ge=1)
-    benchmark_pass_k: tuple[int, ...] = variable(
-        "FT_BENCHMARK_PASS_K", (), "llm scenario", "JSON list of k for pass@k"
-    )
+    benchmark_pass_k: tuple[int, ...] = variable("FT_BENCHMARK_PASS_K", (), "llm scenario", "JSON list of k for pass@k")
     data_processing_timeout: float = variable(
         "FT_DATA_PROCESSING_TIMEOUT", 3600.0, "llm scenario", "Seconds for preparing data; 0 is none", ge=0
     )
@@ -70,9 +62,7 @@ class FineTuneSettings(Group):
     micro_batch_timeout: float = variable(
         "FT_MICRO_BATCH_TIMEOUT", 1800.0, "llm scenario", "Seconds for a rehearsal of training", ge=0
     )
-    full_timeout: float = variable(
-        "FT_FULL_TIMEOUT", 360000.0, "llm scenario", "Seconds for training; 0 is none", ge=0
-    )
+    full_timeout: float = variable("FT_FULL_TIMEOUT", 360000.0, "llm scenario", "Seconds for training; 0 is none", ge=0)
     benchmark_timeout: float = variable(
         "FT_BENCHMARK_TIMEOUT", 0.0, "llm scenario", "Seconds for a benchmark; 0 is none", ge=0
     )
@@ -80,9 +70,7 @@ class FineTuneSettings(Group):
     judge_model: str | None = variable(
         "FT_JUDGE_MODEL", None, "llm scenario", "Judge; the chat model where empty", pending=True
     )
-    judge_retry: int = variable(
-        "FT_JUDGE_RETRY", 10, "llm scenario", "Retries of a judgement", pending=True, ge=0
-    )
+    judge_retry: int = variable("FT_JUDGE_RETRY", 10, "llm scenario", "Retries of a judgement", pending=True, ge=0)
     judge_api_key: SecretStr | None = variable(
         "FT_JUDGE_API_KEY", None, "llm scenario", "Key of the judge", pending=True
     )
