@@ -103,5 +103,5 @@ def messages_of(benchmark: Benchmark, question: str) -> list[dict[str, str]]:
 
 
 def normalise(text: str) -> str:
-    """Lower case, words and numbers only, single spaces."""
-    return " ".join(re.findall(r"[a-z0-9]+(?:[.,][0-9]+)*|[^\w\s]", text.lower()))
+    """Lower case, words and signs apart, single spaces."""
+    return " ".join(re.findall(r"[^\W_]+(?:[.,][0-9]+)*|[^\w\s]|_", text.lower()))

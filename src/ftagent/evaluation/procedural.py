@@ -8,6 +8,7 @@ keeps examples of every kind even where the space is small (one-digit sums: 155 
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -203,4 +204,4 @@ def _reference(entry: Mapping[str, Any]) -> str:
     answer = entry["answer"]
     if answer is None:
         answer = next((entry["metadata"][key] for key in EXAMPLES if entry["metadata"].get(key)), "")
-    return answer if isinstance(answer, str) else str(answer)
+    return answer if isinstance(answer, str) else json.dumps(answer)
