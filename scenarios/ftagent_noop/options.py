@@ -14,8 +14,6 @@ class NoopOptions(BaseModel):
     items: int = Field(20, ge=1, description="items per split; --limit lowers it")
     metric: str = Field("accuracy", description="name of the metric")
     ceiling: float = Field(0.8, ge=0.0, le=1.0, description="accuracy at the best parameters")
-    floor: float = Field(
-        0.4, ge=0.0, le=1.0, description="accuracy of the baseline and of the worst parameters"
-    )
+    floor: float = Field(0.4, ge=0.0, le=1.0, description="accuracy of the baseline and of the worst parameters")
     train_rows: int = Field(100, ge=1, description="rows that the brief says there are")
     sleep: float = Field(0.0, ge=0.0, description="seconds that the command of stages=1 takes")

@@ -16,6 +16,7 @@ from typing import Any
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
+from ftagent.core.statistics import score_of
 from ftagent.core.types import (
     Brief,
     Candidate,
@@ -28,14 +29,11 @@ from ftagent.core.types import (
     Split,
     Stage,
 )
-from ftagent.evaluation.intervals import score_of
 from ftagent_noop.options import NoopOptions
 
 SPACE = (
     Parameter("x", "float", default=0.1, low=0.0, high=1.0, description="a number; 0.7 is best"),
-    Parameter(
-        "mode", "choice", default="plain", choices=("plain", "better"), description="`better` is better"
-    ),
+    Parameter("mode", "choice", default="plain", choices=("plain", "better"), description="`better` is better"),
 )
 MODE_LOSS = {"plain": 0.3, "better": 0.0}
 COMMAND = """import json, pathlib, sys, time
@@ -97,9 +95,7 @@ class NoopScenario:
         try:
             chance = self._chance(json.loads(text)) if text else self.options.floor
         except (ValueError, TypeError, KeyError) as error:
-            raise ScoreUnavailable(
-                f"params.json: not the parameters of the noop scenario ({error})"
-            ) from error
+            raise ScoreUnavailable(f"params.json: not the parameters of the noop scenario ({error})") from error
         return score_of(self.options.metric, self._outcomes(split, text, chance))
 
     def _outcomes(self, split: Split, text: str, chance: float) -> dict[str, float]:

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ftagent.core import events
+from ftagent.core.documents import finished
+from ftagent.core.engine import Ended, Engine
+from ftagent.core.errors import FtagentError, RequestError, StorageFull
 from ftagent.core.events import Limits, Place
+from ftagent.core.run_folder import RunFolder, create
+from ftagent.core.session import Session
 
 if TYPE_CHECKING:
     from ftagent.core.observer import Observer
+    from ftagent.parts import Parts
     from ftagent.settings import Settings
 
 Keep = Literal["best", "all", "none"]
+EXIT_CODES = {"completed": 0, "failed": 1, "budget": 3, "stopped": 3}
+_PACKAGES = ("ftagent", "torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify")
 
 
 @dataclass(frozen=True)
@@ -31,7 +49,11 @@ class RunRequest:
     env: str = "auto"
     limits: Limits = field(default_factory=Limits)
     limit: int | None = None
-    parallel: int = 1
+    samples: int | None = None
+    pass_k: tuple[int, ...] = ()
+    upper_data_size: int | None = None
+    user_target: str | None = None
+    parallel: int | None = None
     gpus: tuple[str, ...] = ()
     seed: int = 0
     log_dir: str = "log"
@@ -50,6 +72,8 @@ class Result:
     exit_code: int
     document: dict[str, Any]
     """The `finished` document of CLI.md."""
+    error: str = ""
+    """One line when the run failed."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +86,56 @@ class Plan:
 
 def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
     """Create a run and go on until a limit. Raises RequestError before anything is created."""
-    raise NotImplementedError
+    from ftagent import parts
+
+    request = parts.merged(request, settings)
+    built = parts.build(request, settings)
+    parts.check_fit(built.scenario.estimate(), request, built.hardware)
+    folder = create(Path(request.log_dir), request.name)
+    try:
+        folder.write_json(folder.record, _record(folder.name, request, settings, built))
+    except StorageFull as error:
+        shutil.rmtree(folder.path, ignore_errors=True)
+        raise RequestError(str(error)) from error
+    return _drive(folder, request, built, observer, None, request.limits)
 
 
 def plan(request: RunRequest, settings: Settings) -> Plan:
     """What `start` would do. Changes nothing. Raises RequestError as `start` would."""
-    raise NotImplementedError
+    from ftagent import parts
+
+    request = parts.merged(request, settings)
+    built = parts.build(request, settings)
+    estimate, brief = built.scenario.estimate(), built.scenario.brief()
+    parts.check_fit(estimate, request, built.hardware)
+    limits = request.limits
+    loops = "until another limit" if limits.loop_n is None else f"{limits.loop_n}"
+    document = {
+        "schema_version": 1,
+        "request": asdict(request),
+        "scenario_options": built.scenario_options,
+        "agent": built.agent.name,
+        "environment": {"name": built.environment.name, "sealed": built.environment.sealed},
+        "hardware": asdict(built.hardware),
+        "metric": brief.metric,
+        "direction": brief.direction,
+        "parameters": [parameter.name for parameter in brief.space],
+        "estimate": asdict(estimate),
+        "cost_usd": 0.0,
+    }
+    lines = (
+        f"goal         {brief.goal}",
+        f"data         {brief.data}",
+        f"agent        {built.agent.name} over {len(brief.space)} parameters; no calls to a model, no dollars",
+        f"environment  {built.environment.name} ({'sealed' if built.environment.sealed else 'not sealed'})",
+        f"loops        {loops}, {request.parallel or 1} at once",
+        f"needs        about {estimate.seconds_per_loop:.0f} s per loop, {estimate.memory_mb:.0f} MiB of memory, "
+        f"{estimate.disk_mb:.0f} MiB of disk",
+        f"machine      {built.hardware.describe()}",
+        *estimate.notes,
+        *built.notes,
+    )
+    return Plan(document, lines)
 
 
 def resume(
@@ -81,6 +149,166 @@ def resume(
 ) -> Result:
     """Go on with a run, or from `place` of it; `fork` copies into a new folder first. None limits: as recorded.
 
-    In `limits`, None fields leave what is recorded.
+    In `limits`, None fields leave what is recorded. Raises RequestError, JournalDamaged, RunLocked.
     """
-    raise NotImplementedError
+    from ftagent import parts
+
+    folder = RunFolder(run)
+    request = _request(folder)
+    state = folder.state()
+    if place is not None and place.loop >= max(1, len(state.experiments)):
+        there = f"0 to {len(state.experiments) - 1}" if state.experiments else "none"
+        raise RequestError(f"--from {place}: this run has no loop {place.loop}; there: {there}")
+    known = state.limits if state.created else request.limits
+    changed = limits or Limits(None, None, None, None)
+    wanted = Limits(
+        loop_n=changed.loop_n if changed.loop_n is not None else known.loop_n,
+        step_n=changed.step_n,
+        timeout=changed.timeout if changed.timeout is not None else known.timeout,
+        budget_usd=changed.budget_usd if changed.budget_usd is not None else known.budget_usd,
+    )
+    built = parts.build(request, settings)
+    if fork:
+        folder = _fork(folder, place)
+        observer.note(f"forked into {folder.path}")
+    return _drive(folder, request, built, observer, place, wanted)
+
+
+def _drive(
+    folder: RunFolder, request: RunRequest, built: Parts, observer: Observer, place: Place | None, limits: Limits
+) -> Result:
+    """One session under the run's lock: create or rewind, loop, report."""
+    with folder.lock():
+        session = Session(folder, observer)
+        try:
+            if session.state.created is None:
+                session.record(_created(folder, request, built))
+            if place is not None and session.state.experiments:
+                session.rewind(place)
+            session.change_limits(limits)
+            observer.begin(session.state)
+            for note in built.notes:
+                observer.note(note)
+            ended, error = _loop(session, built, observer)
+            document = finished(folder, session.state, ended.status, ended.limit)
+            _conclude(folder, session, document, observer)
+        finally:
+            session.close()
+    code = error.exit_code if error else EXIT_CODES[ended.status]
+    return Result(folder.path, code, document, str(error) if error else "")
+
+
+def _loop(session: Session, built: Parts, observer: Observer) -> tuple[Ended, FtagentError | None]:
+    if session.state.status is not None and session.state.limits.loop_n == len(session.state.experiments):
+        return Ended(session.state.status), None
+    engine = Engine(session, built.scenario, built.agent, built.environment, built.options)
+    try:
+        return asyncio.run(_interruptible(engine, built, observer)), None
+    except RequestError:
+        raise
+    except StorageFull as error:
+        return Ended("stopped"), error
+    except FtagentError as error:
+        return Ended("failed"), error
+
+
+async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> Ended:
+    """Ctrl-C once rolls the step in flight back and stops; twice stops now."""
+    task, interrupts = asyncio.current_task(), 0
+
+    def interrupt() -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if interrupts > 1:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # a live display may have hidden the cursor
+            os._exit(130)
+        observer.note("stopping: the step in flight is rolled back; once more stops at once")
+        if task is not None:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: whoever embeds us handles signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupt)
+    try:
+        return await engine.run()
+    except asyncio.CancelledError:
+        if not interrupts:
+            raise
+        return Ended("stopped")
+    finally:
+        await built.environment.close()
+
+
+def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], observer: Observer) -> None:
+    """Write what people read. A full disk here loses nothing that is recorded."""
+    from ftagent.report import write_card, write_report
+
+    try:
+        folder.write_json(folder.path / "result.json", document)
+        if session.state.baseline_scores:
+            write_report(folder, session.state)
+        if folder.best.is_dir():
+            write_card(folder, session.state)
+    except (StorageFull, OSError) as error:
+        observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
+
+
+def _created(folder: RunFolder, request: RunRequest, built: Parts) -> events.Created:
+    brief = built.scenario.brief()
+    return events.Created(
+        scenario=built.scenario.name,
+        metric=brief.metric,
+        direction=brief.direction,
+        seed=request.seed,
+        limits=replace(request.limits, step_n=None),
+        sealed=built.environment.sealed,
+        origin=str(folder.read_record().get("origin", "")),
+    )
+
+
+def _record(name: str, request: RunRequest, settings: Settings, built: Parts) -> dict[str, Any]:
+    changed = {value.variable.name: value.shown for value in settings.values if not value.is_default}
+    return {
+        "schema_version": 1,
+        "name": name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "request": asdict(request),
+        "scenario_options": built.scenario_options,
+        "settings": changed,
+        "environment": {"name": built.environment.name, "sealed": built.environment.sealed},
+        "agent": built.agent.name,
+        "hardware": asdict(built.hardware),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "seed": request.seed,
+    }
+
+
+def _request(folder: RunFolder) -> RunRequest:
+    import msgspec
+
+    record = folder.read_record()
+    try:
+        return msgspec.convert(record["request"], RunRequest, strict=False)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise RequestError(f"{folder.record}: its request does not read ({error})") from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _fork(origin: RunFolder, place: Place | None) -> RunFolder:
+    """A copy of a run that names its origin; the original is not touched."""
+    with origin.lock():
+        folder = create(origin.path.parent, f"{origin.name}-fork"[:100])
+        left_out = shutil.ignore_patterns("run.lock", "report.*", "result.json", "best", "figures", ".best.*")
+        shutil.copytree(origin.path, folder.path, ignore=left_out, symlinks=True, dirs_exist_ok=True)
+    record = origin.read_record() | {"name": folder.name, "origin": f"{origin.path} {place or 'end'}"}
+    folder.write_json(folder.record, record)
+    return folder

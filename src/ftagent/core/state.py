@@ -10,7 +10,7 @@ from pathlib import Path
 from ftagent.core import events
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Event, Limits, Record
-from ftagent.core.types import STEPS, Experiment, Score, Split, StageRecord, Status, Trace
+from ftagent.core.types import STEPS, Experiment, Score, Split, StageRecord, Status, StepName, Trace
 
 
 class StoredFiles(Mapping[str, str]):
@@ -55,6 +55,8 @@ class State:
     experiments: list[Experiment] = field(default_factory=list)
     """By loop number, without gaps."""
     test_openings: int = 0
+    test_is_open: bool = False
+    """Opened by a finish that has not ended yet."""
     selected: events.Selected | None = None
     status: Status | None = None
     """Set once finished; None while there is work left."""
@@ -66,6 +68,16 @@ class State:
     @property
     def steps_done(self) -> int:
         return sum(STEPS.index(experiment.last_step) + 1 for experiment in self.experiments)
+
+    def complete(self, loop: int) -> bool:
+        """Whether all four steps of `loop` are done."""
+        return loop < len(self.experiments) and self.experiments[loop].last_step == "feedback"
+
+    def reached(self, loop: int, step: StepName) -> bool:
+        """Whether `step` of `loop` is done."""
+        if loop >= len(self.experiments):
+            return False
+        return STEPS.index(self.experiments[loop].last_step) >= STEPS.index(step)
 
     def trace(self, loop: int, seen: int) -> Trace:
         """The trace for a step of `loop` that may see the first `seen` experiments, test scores removed."""
@@ -90,10 +102,12 @@ class State:
                 raise ValueError("rewound events are resolved before the fold")
             case events.TestOpened():
                 self.test_openings += 1
+                self.test_is_open = True
             case events.Selected():
                 self.selected = event
             case events.Finished():
                 self.status = event.status
+                self.test_is_open = False
             case events.Proposed():
                 self._propose(event)
             case events.StageFinished(loop=None):
@@ -108,6 +122,7 @@ class State:
             raise ValueError(f"loop {event.loop} proposed after {len(self.experiments)} loops")
         self.experiments.append(Experiment(event.loop, event.hypothesis, cost_usd=event.cost_usd))
         self.status = None
+        self.test_is_open = False
 
     def _advance(self, event: Event) -> None:
         loop: int = event.loop  # type: ignore[union-attr,assignment]  # only events of a loop come here
@@ -167,7 +182,7 @@ def _taken_back(event: Event, back: events.Rewound) -> bool:
     return event.loop > back.loop or STEPS.index(step_of(event)) >= STEPS.index(back.step)
 
 
-def step_of(event: Event) -> "events.StepName":
+def step_of(event: Event) -> StepName:
     """The step that an event of a loop belongs to."""
     match event:
         case events.Proposed():

@@ -52,12 +52,11 @@ class TrainConfig(_Config):
 
     epochs: float | None = Field(None, gt=0)
     max_tokens: int | None = Field(
-        None, ge=1, description="budget of tokens seen without padding; data is repeated or cut to meet it exactly"
+        None, ge=1, description="tokens seen, without padding; data is repeated or cut to meet it exactly"
     )
-    batch_size: int = Field(8, ge=1, description="rows per backward pass")
-    gradient_accumulation: int = Field(1, ge=1, description="backward passes per optimiser step")
+    batch_size: int = Field(8, ge=1, description="rows per optimiser step, times gradient_accumulation")
+    gradient_accumulation: int = Field(1, ge=1)
     max_length: int = Field(1024, ge=2, description="tokens per row; longer rows lose their end")
-    group_by_length: bool = Field(False, description="rows of similar length share a batch")
     pack_tokens: int = Field(
         2048, ge=1, description="most tokens in one forward pass unless one row is longer; bounds memory only"
     )
@@ -77,13 +76,13 @@ class PredictConfig(_Config):
 
     adapter: str | None = Field(None, description="folder of a LoRA adapter (safetensors)")
     questions: Path = Field(description='JSONL, one {"id", "messages"} a line')
-    output: Path = Field(description='JSONL, one {"id", "outputs": [text, ...]} a line, in order of the questions')
+    output: Path = Field(description='JSONL, one {"id", "outputs": [text, ...]} a line, in the order of questions')
 
     max_new_tokens: int = Field(256, ge=1)
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1)
     samples: int = Field(1, ge=1, description="outputs per question; more than 1 needs a temperature")
-    batch_size: int = Field(64, ge=1, description="most sequences in flight")
+    batch_size: int = Field(128, ge=1, description="most sequences in flight")
     batch_tokens: int = Field(32768, ge=1, description="most tokens in flight, prompts and new ones")
 
     @model_validator(mode="after")
@@ -132,6 +131,5 @@ def _unknown_key(key: str, kind: type[BaseModel]) -> str:
 def _problem(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}, not {item['input']!r}" if place and item["type"] != "missing" else (
-        f"{place}: {message}" if place else message
-    )  # fmt: skip
+    given = "" if not place or item["type"] == "missing" else f", not {item['input']!r}"
+    return f"{place}: {message}{given}" if place else message

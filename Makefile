@@ -1,0 +1,56 @@
+# Every target does its own set-up in a fresh clone; Python >= 3.11, git and make are enough.
+SHELL := /bin/sh
+VENV ?= .venv
+BIN := $(VENV)/bin
+export TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+export PYTHON
+
+PINS := pyproject.toml constraints.txt scripts/install scripts/install-torch
+DEMO_BENCHMARK := rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2
+DEMO_LOG ?= log
+# Units first: what fails cheaply fails early.
+TIERS := $(filter-out tests/bench/ tests/acceptance/ tests/fixtures/ tests/__pycache__/,$(wildcard tests/*/))
+TIERS := $(filter tests/unit/,$(TIERS)) $(filter-out tests/unit/,$(TIERS))
+
+.PHONY: help demo install test acceptance bench lint docs build clean
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+
+$(VENV)/.installed-demo: $(PINS)
+	scripts/install $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(PINS)
+	scripts/install $(VENV) docs,dev
+	@touch $@ $(VENV)/.installed-demo
+
+demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three loops, and show the report
+	$(BIN)/ftagent run --scenario llm --agent search --base-model smollm2-135m \
+	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --log-dir $(DEMO_LOG) --name demo
+	@printf '\nReport: %s\n' "$$(ls -td $(DEMO_LOG)/*/ | head -n 1)report.md"
+
+install: $(VENV)/.installed ## .venv with everything that tests need
+
+lint: install ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+docs: install ## build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+test: lint docs ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
+	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data; absent ones are skipped, required ones fail)"
+	$(BIN)/python -m pytest $(TIERS)
+
+acceptance: install ## the long proofs; results go to docs/
+	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
+
+bench: install ## measure the cost of the loop itself
+	$(BIN)/python -m pytest --timeout 1800 -s tests/bench
+
+build: install ## wheel and sdist into dist/
+	$(BIN)/python -m build
+
+clean: ## remove what the targets above made, but not runs
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,91 @@
+"""What can be said of an experiment from its numbers alone: scores, losses, error categories."""
+
+from __future__ import annotations
+
+from ftagent.core.statistics import compare
+from ftagent.core.types import Brief, Experiment, Feedback, Outcome, Score, Trace
+
+_FLAT = 0.02
+
+
+def reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome) -> Feedback:
+    """Feedback with computed observations and the advice that follows from them."""
+    if outcome.score is None:
+        return Feedback("failed", outcome.failure, tuple(_failure(experiment)), _after_failure(outcome.failure))
+    parent = next((e.validation for e in trace.experiments if e.loop == experiment.hypothesis.parent), None)
+    observations = [_against(outcome.score, trace.baseline, "the baseline")]
+    if parent is not None:
+        observations.append(_against(outcome.score, parent, f"its parent, loop {experiment.hypothesis.parent}"))
+    observations += _losses(experiment)
+    observations += _errors(outcome.score, parent or trace.baseline)
+    advice = _advice(brief, experiment, outcome)
+    return Feedback(outcome.decision, outcome.reason, tuple(filter(None, observations)), advice)
+
+
+def _against(score: Score, other: Score | None, name: str) -> str:
+    if other is None:
+        return ""
+    test = compare(other, score)
+    wins = sum(score.outcomes[key] > other.outcomes[key] for key in score.outcomes if key in other.outcomes)
+    losses = sum(score.outcomes[key] < other.outcomes[key] for key in score.outcomes if key in other.outcomes)
+    return (
+        f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}: "
+        f"{wins} items won, {losses} lost ({test.name}, p = {test.p_value:.3g})"
+    )
+
+
+def _losses(experiment: Experiment) -> list[str]:
+    losses = [loss for _, loss in experiment.losses]
+    if len(losses) < 4:
+        return []
+    last = losses[-max(2, len(losses) // 4) :]
+    before = losses[-2 * len(last) : -len(last)] or losses[:1]
+    drop = (sum(before) / len(before) - sum(last) / len(last)) / max(abs(sum(before) / len(before)), 1e-9)
+    trend = "still falling" if drop > _FLAT else "rising" if drop < -_FLAT else "flat"
+    return [f"training loss {losses[0]:.3f} → {losses[-1]:.3f}, {trend} over its last quarter ({drop:+.1%} drop)"]
+
+
+def _errors(score: Score, before: Score | None) -> list[str]:
+    if not score.errors:
+        return []
+    worst = sorted(score.errors.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
+    parts = []
+    for category, count in worst:
+        old = before.errors.get(category) if before else None
+        parts.append(f"{category} {count}" + (f" (was {old})" if old is not None else ""))
+    return ["errors: " + ", ".join(parts)]
+
+
+def _advice(brief: Brief, experiment: Experiment, outcome: Outcome) -> str:
+    trend = next(iter(_losses(experiment)), "")
+    if "rising" in trend:
+        return "the loss rises at the end: a lower learning rate or a longer warm-up"
+    score = outcome.score
+    if score is not None and score.errors:
+        category, count = max(score.errors.items(), key=lambda pair: (pair[1], pair[0]))
+        wrong = sum(score.errors.values())
+        if count > wrong / 2:
+            return f"most of what is wrong is {category!r} ({count} of {wrong}): change what the data teaches there"
+    if "still falling" in trend:
+        return "the loss still falls: a higher learning rate, or easier data, gets further on the same tokens"
+    if outcome.decision == "accept":
+        return "build on this"
+    return f"this direction does not raise {brief.metric}: leave it"
+
+
+def _failure(experiment: Experiment) -> list[str]:
+    if not experiment.stages:
+        return []
+    execution = experiment.stages[-1].execution
+    memory = f", peak memory {execution.peak_mb:.0f} MB" if execution.peak_mb else ""
+    return [f"stage {execution.stage} ended as {execution.end} after {execution.seconds:.1f} s{memory}"]
+
+
+def _after_failure(failure: str) -> str:
+    if "out of memory" in failure:
+        return "a smaller batch or shorter sequences"
+    if "time limit" in failure:
+        return "less work per experiment, or a higher time limit"
+    if "refused" in failure:
+        return "training data that has nothing of the benchmark in it"
+    return "take back part of the change to find what broke"

@@ -1,0 +1,125 @@
+"""`ftagent run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ftagent.cli import complete
+from ftagent.cli.common import JsonOption, common, print_json
+from ftagent.cli.parsing import parse_gpus, parse_limits, parse_options
+
+if TYPE_CHECKING:
+    from ftagent.app import RunRequest
+    from ftagent.core.events import Limits
+    from ftagent.settings import Settings
+
+AgentName = Literal["auto", "llm", "search", "hybrid"]
+EnvironmentName = Literal["auto", "local", "docker", "conda", "ray"]
+Keep = Literal["best", "all", "none"]
+LoopN = Annotated[int | None, typer.Option("--loop-n", metavar="N", help="Loops in all (default 10).")]
+StepN = Annotated[int | None, typer.Option("--step-n", metavar="N", help="Steps of this invocation.")]
+Timeout = Annotated[str | None, typer.Option(metavar="DUR", help="Wall-clock, such as 90s, 45m, 6h, 2d.")]
+BudgetUsd = Annotated[float | None, typer.Option("--budget-usd", metavar="USD", help="Dollars for model calls.")]
+
+
+def run(  # noqa: PLR0913  # one parameter per option
+    ctx: typer.Context,
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="What to improve.", autocompletion=complete.scenarios)
+    ] = "llm",
+    base_model: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Hub id, folder, alias or auto.", autocompletion=complete.models),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to score on.", autocompletion=complete.benchmarks),
+    ] = None,
+    benchmark_description: Annotated[str | None, typer.Option(metavar="TEXT", help="What it measures.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Training data; repeatable.")] = None,
+    competition: Annotated[str | None, typer.Option(metavar="NAME", help="A competition on tables.")] = None,
+    script: Annotated[str | None, typer.Option(metavar="FILE", help="The training script to tune.")] = None,
+    space: Annotated[str | None, typer.Option(metavar="FILE", help="Its search space.")] = None,
+    agent: Annotated[AgentName, typer.Option(help="Who proposes.")] = "auto",
+    env: Annotated[EnvironmentName | None, typer.Option(help="Where commands execute (default auto).")] = None,
+    loop_n: LoopN = None,
+    step_n: StepN = None,
+    timeout: Timeout = None,
+    budget_usd: BudgetUsd = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Items per split.")] = None,
+    parallel: Annotated[int | None, typer.Option(metavar="N", min=1, help="Experiments at once (1).")] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="IDS", help="Such as 0,1, or auto.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same proposals and scores.")] = 0,
+    log_dir: Annotated[str | None, typer.Option("--log-dir", metavar="DIR", help="Run folders (log).")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run folder.")] = None,
+    keep: Annotated[Keep, typer.Option(help="Weights to keep.")] = "best",
+    option: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Option of the scenario; repeatable.")
+    ] = None,
+    yes_run_unsandboxed: Annotated[
+        bool, typer.Option("--yes-run-unsandboxed", help="Run generated code without a sandbox.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; change nothing.")] = False,
+    json_: JsonOption = False,
+) -> int:
+    """Improve a model: propose, code, run, feedback, until a limit."""
+    from ftagent import app
+
+    limits = parse_limits(loop_n, step_n, timeout, budget_usd)
+    options = parse_options(option or ())
+    settings = common(ctx).settings()
+    tune = settings.finetune
+    own_env = settings.tabular if scenario == "tabular" else tune
+    request = app.RunRequest(
+        scenario=scenario,
+        base_model=base_model or tune.base_model,
+        benchmark=benchmark or tune.target_benchmark,
+        benchmark_description=benchmark_description or tune.benchmark_description,
+        datasets=tuple(dataset or tune.dataset),
+        competition=competition,
+        script=script,
+        space=space,
+        agent=agent,
+        env=env or own_env.coder_costeer_env_type,
+        limits=with_default(limits),
+        limit=limit or tune.benchmark_limit,
+        parallel=parallel or settings.loop.multi_proc_n,
+        gpus=parse_gpus(gpus) or settings.device.cuda_visible_devices or (),
+        seed=seed,
+        log_dir=log_dir or str(tune.log_path),
+        name=name,
+        keep=keep,
+        options=options,
+        yes_run_unsandboxed=yes_run_unsandboxed,
+    )
+    return _plan(request, settings, json_) if dry_run else _start(ctx, request, settings, json_)
+
+
+def with_default(limits: Limits) -> Limits:
+    """The limits as asked for, with the loops that a new run has where nothing was said."""
+    from dataclasses import replace
+
+    from ftagent.core.events import Limits as Defaults
+
+    return replace(limits, loop_n=Defaults().loop_n) if limits.loop_n is None else limits
+
+
+def _plan(request: RunRequest, settings: Settings, as_json: bool) -> int:
+    from ftagent import app
+
+    planned = app.plan(request, settings)
+    if as_json:
+        print_json(planned.document)
+    else:
+        for line in (*planned.lines, *(f"note: {note}" for note in settings.notes)):
+            typer.echo(line)
+    return 0
+
+
+def _start(ctx: typer.Context, request: RunRequest, settings: Settings, as_json: bool) -> int:
+    from ftagent import app
+    from ftagent.cli.watching import watch
+
+    return watch(common(ctx), settings, as_json, lambda observer: app.start(request, settings, observer))

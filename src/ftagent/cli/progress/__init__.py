@@ -1,0 +1,51 @@
+"""Three ways to watch a run: live on a terminal, plain lines elsewhere, JSON lines for programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+from ftagent.core.observer import Observer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Progress(Observer, Protocol):
+    """An observer that can be closed, and that can print a log line without tearing its display."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def log(self, text: str) -> None:
+        """A ready-made line of the log (it may hold colours), without its newline."""
+        ...
+
+
+def choose(as_json: bool, typing_delay: float = 0.0) -> Progress:
+    """The display that fits stdout."""
+    if as_json:
+        from ftagent.cli.progress.json_lines import JsonLines
+
+        return JsonLines(sys.stdout, sys.stderr)
+    if sys.stdout.isatty() and not _is_dumb():
+        from ftagent.cli.progress.live import LiveDisplay
+
+        return LiveDisplay(typing_delay=typing_delay)
+    from ftagent.cli.progress.plain import PlainLines
+
+    return PlainLines(sys.stdout, sys.stderr)
+
+
+def _is_dumb() -> bool:
+    import os
+
+    return os.environ.get("TERM", "dumb") == "dumb"
+
+
+def resume_command(run: Path) -> str:
+    """What to type to go on with a run."""
+    import shlex
+
+    return f"ftagent resume {shlex.quote(str(run))}"

@@ -1,0 +1,53 @@
+"""Lines for files and pipes: one per thing that happened, no control characters."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TextIO
+
+from ftagent.cli.progress.sentences import greeting, sentence
+from ftagent.report.text import clean
+from ftagent.core.events import Record
+from ftagent.core.state import State
+from ftagent.core.types import StepName
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class PlainLines:
+    """Writes progress to `out`, notes and logs to `err`."""
+
+    def __init__(self, out: TextIO, err: TextIO) -> None:
+        self._out = out
+        self._err = err
+        self._state: State | None = None
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def begin(self, state: State) -> None:
+        self._state = state
+        for line in greeting(state):
+            self._print(line)
+
+    def event(self, record: Record) -> None:
+        if self._state is not None and (line := sentence(record, self._state)):
+            self._print(line)
+
+    def step(self, loop: int | None, step: StepName | None, stage: str) -> None: ...
+
+    def line(self, loop: int | None, stage: str, text: str) -> None: ...
+
+    def note(self, text: str) -> None:
+        self._err.write(f"note: {clean(text)}\n")
+        self._err.flush()
+
+    def log(self, text: str) -> None:
+        self._err.write(_COLOUR.sub("", text) + "\n")
+        self._err.flush()
+
+    def _print(self, line: str) -> None:
+        self._out.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        self._out.flush()

@@ -1,0 +1,74 @@
+"""What `run` and `resume` share: a display, logs, and how a session's end is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from ftagent.cli import log
+from ftagent.cli.progress import choose, resume_command
+from ftagent.report.text import clock, plural
+
+if TYPE_CHECKING:
+    from ftagent.app import Result
+    from ftagent.cli.common import Common
+    from ftagent.core.observer import Observer
+    from ftagent.settings import Settings
+
+
+def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
+    """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
+    progress = choose(as_json, settings.loop.log_typing_delay)
+    log.configure(settings.loop.log_format_console, progress.log, common.debug)
+    for name, value in settings.hub.environment().items():
+        # Hub libraries read these when they are imported, which is later than this.
+        os.environ.setdefault(name, value)
+    progress.open()
+    try:
+        for note in settings.notes:
+            progress.note(note)
+        result = session(progress)
+    finally:
+        progress.close()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(result.document, ensure_ascii=False))
+    else:
+        for line in closing(result):
+            typer.echo(line)
+    return result.exit_code
+
+
+def closing(result: Result) -> list[str]:
+    """The last lines of a session. The very last is the command that goes on, where there is work left."""
+    document = result.document
+    best = document.get("best") or {}
+    loops = plural(int(document.get("loops", 0)), "loop")
+    lines = [f"{document.get('status')}: {loops} in {clock(float(document.get('seconds') or 0))}"]
+    if best.get("verdict"):
+        what = "nothing beat the baseline" if best.get("loop") is None else f"best is loop {best['loop']}"
+        lines.append(f"{what}: {best['verdict']}")
+        lines += [_pair(document, split) for split in ("validation", "test") if best.get(split)]
+    if (report := result.run / "report.md").is_file():
+        lines.append(f"report: {report}")
+    if result.exit_code == 3 or document.get("status") in {"stopped", "budget"}:
+        lines.append(resume_command(result.run))
+    return lines
+
+
+def _pair(document: dict[str, object], split: str) -> str:
+    best, base = document["best"], document.get("baseline") or {}
+    assert isinstance(best, dict)
+    assert isinstance(base, dict)
+    return f"  {split}: {_value(best.get(split))}, baseline {_value(base.get(split))}"
+
+
+def _value(score: dict[str, object] | None) -> str:
+    if not score:
+        return "missing"
+    low, high = score["ci95"]  # type: ignore[misc]  # S of CLI.md: two numbers
+    return f"{score['value']:.3f} ({low:.3f} to {high:.3f}, n {score['n']})"

@@ -1,0 +1,19 @@
+"""What can be said of an experiment's files without executing them."""
+
+from __future__ import annotations
+
+from ftagent.core.types import Execution, Files
+
+
+def static_check(files: Files) -> Execution | None:
+    """The failure that executing `files` would only repeat at a higher price; None when there is none."""
+    if not files:
+        return Execution("check", "failed", 0.0, detail="no file that may be written")
+    for name, text in files.items():
+        if name.endswith(".py"):
+            try:
+                compile(text, name, "exec", dont_inherit=True)
+            except (SyntaxError, ValueError) as error:
+                line = getattr(error, "lineno", None)
+                return Execution("check", "failed", 0.0, detail=f"{name}:{line or 1}: {error}")
+    return None

@@ -1,0 +1,240 @@
+"""The loop: propose, code, run, feedback, until a limit; then finish.
+
+Every step asks the journal first whether it was done before, so a resumed run takes the same path as an
+uninterrupted one and repeats nothing. With `parallel` loops in flight, loop i proposes after the feedback of loop
+i - parallel and sees exactly the loops up to there, and feedback is given in order of submission: what is
+proposed does not depend on which loop happens to end first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+
+from ftagent.core import events, policy
+from ftagent.core.check import static_check
+from ftagent.core.errors import FtagentError
+from ftagent.core.executor import Executor, describe
+from ftagent.core.finish import Finish
+from ftagent.core.protocols import Agent, Environment, Scenario
+from ftagent.core.session import LimitReached, Session
+from ftagent.core.types import Candidate, Execution, Experiment, Files, Status, StepName, Trace
+from ftagent.core.workspace import UnsafePath, Workspace
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a run is driven. `step_limits`: how many of a step run at once; unnamed steps: as many as loops."""
+
+    parallel: int = 1
+    repairs: int = 10
+    keep: str = "best"
+    step_limits: Mapping[str, int] = field(default_factory=dict)
+    policy: policy.PolicyOptions = field(default_factory=policy.PolicyOptions)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a session ended; `limit` is the option that did it."""
+
+    status: Status
+    limit: str = ""
+
+
+class Engine:
+    """Drives one session of one run. `stop` ends it from a signal handler."""
+
+    def __init__(
+        self, session: Session, scenario: Scenario, agent: Agent, environment: Environment, options: EngineOptions
+    ) -> None:
+        self._session = session
+        self._scenario = scenario
+        self._agent = agent
+        self._options = options
+        self._brief = scenario.brief()
+        self._executor = Executor(session, scenario, environment)
+        self._order = asyncio.Condition()
+        self._limit = ""
+        self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
+
+    async def run(self) -> Ended:
+        """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
+        try:
+            async with asyncio.timeout(self._session.seconds_left()):
+                await self._measure_baseline()
+                await self._loops()
+        except LimitReached as reached:
+            self._limit = reached.limit
+        except TimeoutError:
+            self._limit = "--timeout"
+        except ExceptionGroup as group:
+            raise _first(group) from group
+        status: Status = "budget" if self._limit else "completed"
+        # `--step-n` is for stepping through a run: it must leave the sealed test alone.
+        if self._limit != "--step-n" and "validation" in self._session.state.baseline_scores:
+            finish = Finish(self._session, self._scenario, self._executor, self._options.policy, self._brief)
+            await finish.run(status, self._options.keep)
+        return Ended(status, self._limit)
+
+    async def _measure_baseline(self) -> None:
+        baseline = self._scenario.baseline()
+        if "validation" in self._session.state.baseline_scores:
+            return
+        self._session.begin_step()
+        self._executor.place_files(baseline)
+        score, failure = await self._executor.score(baseline, "validation")
+        if score is None:
+            raise FtagentError(f"the baseline could not be measured: {failure}")
+
+    async def _loops(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for loop in itertools.count():
+                if self._limit or loop == self._session.state.limits.loop_n:
+                    break
+                await self._wait(self._may_propose, loop)
+                try:
+                    await self._propose(loop)
+                except LimitReached as reached:
+                    await self._close(reached.limit)
+                    break
+                group.create_task(self._complete(loop))
+
+    async def _complete(self, loop: int) -> None:
+        """The rest of a proposed loop."""
+        try:
+            await self._code(loop)
+            await self._run(loop)
+            await self._wait(self._may_reflect, loop)
+            await self._feedback(loop)
+        except LimitReached as reached:
+            await self._close(reached.limit)
+
+    async def _propose(self, loop: int) -> None:
+        if self._session.state.reached(loop, "propose"):
+            return
+        async with self._step(loop, "propose"):
+            hypothesis = await self._agent.propose(self._brief, self._trace(loop))
+            folder = self._session.folder.step(loop, "propose")
+            self._session.folder.write_json(folder / "hypothesis.json", asdict(hypothesis))
+            self._session.record(events.Proposed(loop, hypothesis))
+
+    async def _code(self, loop: int) -> None:
+        if self._session.state.reached(loop, "code"):
+            return
+        async with self._step(loop, "code"):
+            failed: Execution | None = None
+            for attempt in range(self._options.repairs + 1):
+                if attempt == self._experiment(loop).attempts:
+                    files = await self._write_code(loop, failed)
+                    if failed and files == self._experiment(loop).files:
+                        break  # the agent has no repair: the same files would fail in the same way
+                    self._store(loop, attempt, files)
+                failed = static_check(self._experiment(loop).files)
+                failed = failed or await self._executor.stages(self._candidate(loop), "debug", attempt=attempt)
+                if failed is None:
+                    break
+            self._session.record(events.Built(loop, describe(failed) if failed else ""))
+
+    async def _write_code(self, loop: int, failed: Execution | None) -> Files:
+        experiment = self._experiment(loop)
+        if failed is None:
+            return await self._agent.code(self._brief, self._trace(loop), experiment.hypothesis)
+        return await self._agent.repair(self._brief, experiment, failed)
+
+    def _store(self, loop: int, attempt: int, files: Files) -> None:
+        """Record an attempt's files; none of them when one has a name that leads out of the workspace."""
+        try:
+            Workspace(self._session.folder.attempt(loop, attempt)).write(files)
+        except UnsafePath as error:
+            self._session.observer.note(f"loop {loop}: the agent's files are refused: {error}")
+            files = {}
+        digests = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+        self._session.record(events.Coded(loop, attempt, digests))
+
+    async def _run(self, loop: int) -> None:
+        if self._session.state.reached(loop, "run"):
+            return
+        async with self._step(loop, "run"):
+            failure, started = self._experiment(loop).failure, self._session.journal.elapsed
+            if not failure:
+                self._executor.place_files(self._candidate(loop))
+                failed = await self._executor.stages(self._candidate(loop), "full")
+                failure = describe(failed) if failed else ""
+            if not failure and "validation" not in self._experiment(loop).scores:
+                _, failure = await self._executor.score(self._candidate(loop), "validation")
+            seconds = round(self._session.journal.elapsed - started, 3)
+            self._session.record(events.Ran(loop, failure, seconds, self._executor.losses(loop)))
+
+    async def _feedback(self, loop: int) -> None:
+        if self._session.state.reached(loop, "feedback"):
+            return
+        async with self._step(loop, "feedback"):
+            experiment, trace = self._experiment(loop), self._session.state.trace(loop, loop)
+            outcome = policy.judge(experiment, trace)
+            said = await self._agent.reflect(self._brief, trace, experiment, outcome)
+            feedback = replace(said, decision=outcome.decision)
+            folder = self._session.folder.step(loop, "feedback")
+            self._session.folder.write_json(folder / "feedback.json", asdict(feedback))
+            self._session.record(events.Reflected(loop, feedback))
+            self._drop_weights()
+
+    def _drop_weights(self) -> None:
+        """Keep the weights of the best and its challengers; those in flight are never touched."""
+        if self._options.keep == "all":
+            return
+        state = self._session.state
+        done = [e for e in state.experiments if e.last_step == "feedback"]
+        baseline = state.baseline_scores.get("validation")
+        keep = policy.challengers(done, baseline, self._brief.direction, self._options.policy)
+        for experiment in done:
+            if experiment.loop not in keep:
+                self._executor.drop_weights(experiment.loop, self._brief.model_folder)
+
+    def _experiment(self, loop: int) -> Experiment:
+        return self._session.state.experiments[loop]
+
+    def _candidate(self, loop: int) -> Candidate:
+        experiment = self._experiment(loop)
+        return Candidate(loop, experiment.files, experiment.hypothesis.params)
+
+    def _trace(self, loop: int) -> Trace:
+        return self._session.state.trace(loop, max(0, loop - self._options.parallel + 1))
+
+    def _may_propose(self, loop: int) -> bool:
+        before = loop - self._options.parallel
+        return bool(self._limit) or before < 0 or self._session.state.complete(before)
+
+    def _may_reflect(self, loop: int) -> bool:
+        state, ahead = self._session.state, loop + self._options.parallel
+        if loop and not state.complete(loop - 1):
+            return False
+        ahead = ahead if state.limits.loop_n is None else min(ahead, state.limits.loop_n)
+        return bool(self._limit) or len(state.experiments) >= ahead
+
+    async def _wait(self, ready: Callable[[int], bool], loop: int) -> None:
+        async with self._order:
+            await self._order.wait_for(lambda: ready(loop))
+
+    async def _close(self, limit: str) -> None:
+        async with self._order:
+            self._limit = self._limit or limit
+            self._order.notify_all()
+
+    @contextlib.asynccontextmanager
+    async def _step(self, loop: int, step: StepName) -> AsyncIterator[None]:
+        """Within the limits of the run and of this step; afterwards everyone who waits looks again."""
+        async with self._slots.get(step) or contextlib.nullcontext():
+            self._session.begin_step()
+            self._session.observer.step(loop, step, "")
+            yield
+        async with self._order:
+            self._order.notify_all()
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    found = group.exceptions[0]
+    return _first(found) if isinstance(found, ExceptionGroup) else found

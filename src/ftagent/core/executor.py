@@ -1,0 +1,168 @@
+"""Executes a candidate's stages in its workspace, journals each as it ends, and scores what they predict."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from ftagent.core import events
+from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
+from ftagent.core.protocols import Environment, Scenario
+from ftagent.core.session import Session
+from ftagent.core.statistics import score_of
+from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
+from ftagent.core.workspace import Workspace
+
+PREDICTIONS = "predictions.jsonl"
+METRICS = "metrics.jsonl"
+_LOSS_POINTS = 40
+_LOST_RETRIES = 2
+
+
+class Executor:
+    """Knows where things lie and what was done already; judges nothing."""
+
+    def __init__(self, session: Session, scenario: Scenario, environment: Environment) -> None:
+        self._session = session
+        self._scenario = scenario
+        self._environment = environment
+
+    async def stages(
+        self, candidate: Candidate, purpose: Purpose, split: Split | None = None, attempt: int = 0
+    ) -> Execution | None:
+        """Execute what is not recorded yet. Returns the execution that failed; None when all ended well.
+
+        Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing.
+        """
+        folder = self._session.folder
+        path = folder.workspace(candidate.loop, attempt if purpose == "debug" else None).absolute()
+        await self._environment.prepare(purpose)
+        fresh = not path.exists()
+        for stage in self._scenario.stages(candidate, purpose, split):
+            done = self._session.find_stage(candidate.loop, purpose, split, attempt, stage.name)
+            if done is None:
+                self._check_present(candidate, purpose, fresh)
+                execution = await self._execute(stage, candidate, path, split, attempt)
+            else:
+                execution = done.execution
+            if not execution.ok:
+                return execution
+        return None
+
+    async def score(self, candidate: Candidate, split: Split) -> tuple[Score | None, str]:
+        """Predict on `split` and score outside. (None, why) where there is no score."""
+        loop = candidate.loop
+        failed = await self.stages(candidate, "predict", split)
+        if failed:
+            return None, describe(failed)
+        predictions = self._collect(loop, split)
+        try:
+            score = await self._scenario.score(predictions, split)
+        except ScoreUnavailable as error:
+            return None, f"no score: {error}"
+        self._session.folder.write_json(self._session.folder.running(loop) / f"{split}.json", asdict(score))
+        self._session.record(events.Scored(loop, split, score))
+        return score, ""
+
+    def losses(self, loop: int) -> tuple[tuple[int, float], ...]:
+        """(step, loss) of the full run, at most 40 points; also keeps metrics.jsonl with the record."""
+        workspace = self._session.folder.workspace(loop)
+        target = self._session.folder.running(loop) / METRICS
+        if (workspace / METRICS).is_file():
+            Workspace(workspace).collect(METRICS, target)
+        return _thin(_read_losses(target))
+
+    def place_files(self, candidate: Candidate) -> None:
+        """Put a candidate's files into its workspace, for scenarios that score without a stage."""
+        Workspace(self._session.folder.workspace(candidate.loop)).write(candidate.files)
+
+    def drop_weights(self, loop: int, model_folder: str) -> None:
+        """Delete an experiment's weights; everything else of it stays."""
+        shutil.rmtree(self._session.folder.workspace(loop) / model_folder, ignore_errors=True)
+
+    def _check_present(self, candidate: Candidate, purpose: Purpose, fresh: bool) -> None:
+        """A workspace whose earlier stages are recorded must still be there."""
+        loop = candidate.loop
+        if loop is None or purpose == "debug" or not fresh:
+            return
+        recorded = [record for record in self._session.state.experiments[loop].stages if record.purpose != "debug"]
+        if recorded:
+            run = self._session.folder.path
+            raise WorkspaceMissing(
+                f"{self._session.folder.workspace(loop)}: the workspace of loop {loop} is gone; "
+                f"`ftagent resume {run} --from {loop}:run` makes it again"
+            )
+
+    async def _execute(
+        self, stage: Stage, candidate: Candidate, path: Path, split: Split | None, attempt: int
+    ) -> Execution:
+        session, loop = self._session, candidate.loop
+        step: StepName = "code" if stage.purpose == "debug" else "run"
+        log = session.folder.running(loop) / f"{stage.name}{f'_{split}' if split else ''}.log"
+        if stage.purpose == "debug" and loop is not None:
+            log = session.folder.attempt(loop, attempt).with_name(f"attempt_{attempt}_{stage.name}.log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        session.observer.step(loop, step, stage.name)
+        for _ in range(1 + _LOST_RETRIES):
+            try:
+                Workspace(path).write({**candidate.files, **stage.files})
+                execution = await self._environment.execute(
+                    stage, path, lambda line: session.observer.line(loop, stage.name, line), log
+                )
+                if execution.ok:
+                    self._scenario.inspect(stage, path)
+            except StageRefused as error:
+                execution = Execution(stage.name, "failed", 0.0, detail=f"refused: {error}")
+            if execution.end != "lost":
+                break
+            session.observer.note(f"{stage.name}: lost ({execution.detail}); tried again")
+        session.record(events.StageFinished(loop, attempt, stage.purpose, split, execution))
+        session.folder.write_json(log.with_suffix(".json"), asdict(execution))
+        return execution
+
+    def _collect(self, loop: int | None, split: Split) -> Path:
+        workspace = self._session.folder.workspace(loop)
+        if not (workspace / PREDICTIONS).exists():
+            return workspace
+        target = self._session.folder.running(loop) / f"predictions_{split}.jsonl"
+        Workspace(workspace).collect(PREDICTIONS, target)
+        return target
+
+
+def describe(execution: Execution) -> str:
+    """One line: how a stage ended and the best hint at why."""
+    endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
+               "lost": "lost by the environment", "failed": f"exit code {execution.exit_code}"}  # fmt: skip
+    lines = [line for line in execution.tail.splitlines() if line.strip()]
+    hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
+    if execution.detail.startswith("refused:"):
+        return f"{execution.stage}: {execution.detail}"
+    return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"
+
+
+def with_split(score: Score, extra: Score) -> Score:
+    """Both scores' items as one. Raises ValueError when they share an item."""
+    if score.outcomes.keys() & extra.outcomes.keys():
+        raise ValueError("the two splits share an item")
+    outcomes = {**score.outcomes, **extra.outcomes}
+    return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
+
+
+def _read_losses(path: Path) -> list[tuple[int, float]]:
+    points = []
+    if path.is_file():
+        for line in path.read_text(errors="replace").splitlines():
+            try:
+                row = json.loads(line)
+                points.append((int(row["step"]), float(row["loss"])))
+            except (ValueError, KeyError, TypeError):
+                continue  # untrusted output: a line that is no loss is no loss
+    return points
+
+
+def _thin(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    finite = [(step, round(loss, 5)) for step, loss in points if loss == loss and abs(loss) != float("inf")]
+    stride = max(1, -(-len(finite) // _LOSS_POINTS))
+    return tuple(finite[::-1][::stride][::-1])

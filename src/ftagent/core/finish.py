@@ -1,0 +1,141 @@
+"""The end of a run: separate the best from its challengers, open the sealed test once, decide what is claimed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ftagent.core import events, policy
+from ftagent.core.errors import WorkspaceMissing
+from ftagent.core.executor import Executor, with_split
+from ftagent.core.protocols import Scenario
+from ftagent.core.session import Session
+from ftagent.core.statistics import compare
+from ftagent.core.types import Brief, Candidate, Score, Split, Status
+from ftagent.core.workspace import Workspace
+
+
+class Finish:
+    """Resumable like the loop: what is journaled is not done again."""
+
+    def __init__(
+        self, session: Session, scenario: Scenario, executor: Executor, options: policy.PolicyOptions, brief: Brief
+    ) -> None:
+        self._session = session
+        self._scenario = scenario
+        self._executor = executor
+        self._options = options
+        self._brief = brief
+
+    async def run(self, status: Status, keep: str) -> None:
+        """Select, test, claim, keep. Nothing to do when the run is finished already."""
+        if self._session.state.status is not None:
+            return
+        self._session.observer.step(None, None, "finish")
+        best = await self._select()
+        await self._open_test(best)
+        self._session.record(self._claim(best))
+        self._keep_best(best)
+        if keep == "none":
+            for experiment in self._session.state.experiments:
+                self._executor.drop_weights(experiment.loop, self._brief.model_folder)
+        self._session.record(events.Finished(status))
+
+    async def _select(self) -> int | None:
+        """The loop to recommend. Candidates within noise of each other are measured again on fresh items.
+
+        The best of several noisy scores is too good on average; items that did not choose it take that away.
+        """
+        state, options = self._session.state, self._options
+        baseline = state.baseline_scores.get("validation")
+        near = policy.challengers(state.experiments, baseline, self._brief.direction, options)
+        if len(near) > 1:
+            for loop in near:
+                if "confirm" not in state.experiments[loop].scores:
+                    await self._executor.score(self._candidate(loop), "confirm")
+            if baseline is not None and "confirm" not in state.baseline_scores:
+                await self._executor.score(self._scenario.baseline(), "confirm")
+        return self._best(near)
+
+    def _best(self, near: list[int]) -> int | None:
+        state = self._session.state
+        confirmed = [
+            replace(e, scores={"validation": _pooled(dict(e.scores))}) for e in state.experiments if e.loop in near
+        ]
+        baseline = _pooled(state.baseline_scores) if state.baseline_scores else None
+        order = policy.ranking(confirmed, baseline, self._brief.direction)
+        return order[0] if order else None
+
+    async def _open_test(self, best: int | None) -> None:
+        """Score the baseline and the selected candidate on the sealed split; journaled before it is read."""
+        state = self._session.state
+        wanted: list[Candidate] = []
+        if "test" not in state.baseline_scores:
+            wanted.append(self._scenario.baseline())
+        if best is not None and "test" not in state.experiments[best].scores:
+            wanted.append(self._candidate(best))
+        if not wanted:
+            return
+        if not state.test_is_open:
+            self._session.record(events.TestOpened("finish", () if best is None else (best,)))
+        for candidate in wanted:
+            _, failure = await self._executor.score(candidate, "test")
+            if failure:
+                self._session.observer.note(f"the sealed test has no score: {failure}")
+
+    def _claim(self, best: int | None) -> events.Selected:
+        """The statistical decision: a paired test against the baseline, corrected for every look."""
+        state = self._session.state
+        if best is None:
+            return events.Selected(None, "tie", "validation", None, 0, "nothing scored better than the baseline")
+        experiment = state.experiments[best]
+        for split in _by_trust(state.baseline_scores, experiment.scores):
+            # On the test only those that were tested could be claimed; on validation each scored one could.
+            tried = sum(split in e.scores for e in state.experiments)
+            baseline, score = state.baseline_scores[split], experiment.scores[split]
+            test = compare(baseline, score, comparisons=tried, seed=state.created.seed if state.created else 0)
+            reason = (
+                f"{test.name} on {test.n} {split} items: difference {test.difference:+.4f}, "
+                f"p = {test.p_value:.3g}, corrected for {tried} comparison{'s' if tried != 1 else ''}"
+            )
+            return events.Selected(best, test.verdict, split, test.p_value, tried, reason)
+        return events.Selected(best, "tie", "validation", None, 0, "no split has both scores")
+
+    def _keep_best(self, best: int | None) -> None:
+        """Lay the weights and files of the best under best/, whole or not at all."""
+        folder = self._session.folder
+        if best is None:
+            return
+        staging, old = folder.path / ".best.new", folder.path / ".best.old"
+        for path in (staging, old):
+            shutil.rmtree(path, ignore_errors=True)
+        experiment = self._session.state.experiments[best]
+        model = folder.workspace(best) / self._brief.model_folder
+        trained = any(record.purpose == "full" for record in experiment.stages)
+        if model.is_dir():
+            Workspace(folder.workspace(best)).collect(self._brief.model_folder, staging)
+        elif trained:
+            raise WorkspaceMissing(
+                f"{model}: the weights of loop {best} are gone; "
+                f"`ftagent resume {folder.path} --from {best}:run` trains them again"
+            )
+        Workspace(staging / "files").write(experiment.files)
+        if folder.best.exists():
+            folder.best.rename(old)
+        staging.rename(folder.best)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _candidate(self, loop: int) -> Candidate:
+        experiment = self._session.state.experiments[loop]
+        return Candidate(loop, experiment.files, experiment.hypothesis.params)
+
+
+def _pooled(scores: dict[Split, Score]) -> Score:
+    score = scores["validation"]
+    return with_split(score, scores["confirm"]) if "confirm" in scores else score
+
+
+def _by_trust(baseline: Mapping[Split, Score], candidate: Mapping[Split, Score]) -> list[Split]:
+    splits: tuple[Split, ...] = ("test", "validation")
+    return [split for split in splits if split in baseline and split in candidate]

@@ -1,0 +1,118 @@
+"""Which experiment to build on next. Short, pure, and apart from what is claimed (statistics.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ftagent.core.types import Direction, Experiment, Outcome, Score, Trace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the next proposal should do: draft anew, improve experiment `parent`, or debug it."""
+
+    kind: Literal["draft", "improve", "debug"]
+    parent: int | None
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """`drafts`: independent starts before improving; `debug_depth`: failures in a row worth mending."""
+
+    drafts: int = 2
+    debug_depth: int = 2
+    challengers: int = 3
+
+
+def posterior_mean(score: Score, prior_mean: float, prior_sd: float) -> float:
+    """Mean of a normal posterior: the score pulled towards `prior_mean` the more, the fewer its items."""
+    if prior_sd <= 0:
+        return prior_mean
+    # A score of 0 or 1 has no spread to see; half an item of doubt keeps it from being taken as certain.
+    error = max(score.stderr, 0.5 / score.n)
+    weight = prior_sd**2 / (prior_sd**2 + error**2)
+    return prior_mean + weight * (score.value - prior_mean)
+
+
+def posterior_means(scores: Sequence[Score]) -> list[float]:
+    """Posterior means of comparable scores; prior by empirical Bayes: their mean and their spread beyond noise."""
+    if len(scores) < 2:
+        return [score.value for score in scores]
+    values = [score.value for score in scores]
+    mean = math.fsum(values) / len(values)
+    spread = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    noise = math.fsum(score.stderr**2 for score in scores) / len(scores)
+    prior_sd = math.sqrt(max(spread - noise, spread / 4))
+    return [posterior_mean(score, mean, prior_sd) for score in scores]
+
+
+def choose(trace: Trace, options: PolicyOptions) -> Choice:
+    """The policy: a bounded number of drafts, mend a fresh failure, else improve on the best posterior mean."""
+    last = trace.experiments[-1] if trace.experiments else None
+    if last is not None and last.failure and _failures_in_a_row(trace.experiments, last) <= options.debug_depth:
+        return Choice("debug", last.loop)
+    drafts = sum(e.hypothesis.kind == "draft" for e in trace.experiments) + len(trace.pending)
+    if drafts < options.drafts:
+        return Choice("draft", None)
+    best = ranking(trace.experiments, trace.baseline, trace.direction)
+    parent = next((loop for loop in best if loop is not None), None)
+    return Choice("improve", parent) if parent is not None else Choice("draft", None)
+
+
+def judge(experiment: Experiment, trace: Trace) -> Outcome:
+    """Is `experiment` what to build on, given all before it? A search decision, not a claim."""
+    score, baseline = experiment.validation, trace.baseline
+    if score is None or baseline is None:
+        return Outcome(None, experiment.failure, "failed", experiment.failure or "it has no score")
+    best = ranking((*trace.experiments, experiment), baseline, trace.direction)[0]
+    if best == experiment.loop:
+        return Outcome(score, "", "accept", "best posterior mean so far")
+    leader = "the baseline" if best is None else f"loop {best}"
+    return Outcome(score, "", "reject", f"{leader} has a better posterior mean")
+
+
+def ranking(experiments: Sequence[Experiment], baseline: Score | None, direction: Direction) -> list[int | None]:
+    """Loops (None: the baseline) by posterior mean of their validation score, best first; unscored left out."""
+    subjects: list[tuple[int | None, Score]] = [(None, baseline)] if baseline is not None else []
+    subjects += [(e.loop, e.validation) for e in experiments if e.validation is not None]
+    means = posterior_means([score for _, score in subjects])
+    sign = 1.0 if direction == "maximize" else -1.0
+    order = sorted(range(len(subjects)), key=lambda i: (-sign * means[i], i))
+    return [subjects[i][0] for i in order]
+
+
+def challengers(
+    experiments: Sequence[Experiment], baseline: Score | None, direction: Direction, options: PolicyOptions
+) -> list[int]:
+    """The best experiment and those within noise of it (two standard errors of the difference), best first."""
+    order = [loop for loop in ranking(experiments, baseline, direction) if loop is not None]
+    if not order:
+        return []
+    scores = {e.loop: e.validation for e in experiments if e.validation is not None}
+    best = scores[order[0]]
+    near = [loop for loop in order if abs(scores[loop].value - best.value) <= 2 * _paired_error(scores[loop], best)]
+    return ([order[0], *[loop for loop in near if loop != order[0]]])[: options.challengers]
+
+
+def _paired_error(one: Score, other: Score) -> float:
+    shared = [key for key in one.outcomes if key in other.outcomes]
+    if len(shared) < 2:
+        return math.hypot(one.stderr, other.stderr)
+    differences = [one.outcomes[key] - other.outcomes[key] for key in shared]
+    mean = math.fsum(differences) / len(differences)
+    return math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (len(differences) - 1) / len(differences))
+
+
+def _failures_in_a_row(experiments: Sequence[Experiment], last: Experiment) -> int:
+    by_loop = {experiment.loop: experiment for experiment in experiments}
+    count, at = 0, last
+    while at.failure:
+        count += 1
+        parent = by_loop.get(at.hypothesis.parent) if at.hypothesis.parent is not None else None
+        if at.hypothesis.kind != "debug" or parent is None:
+            break
+        at = parent
+    return count

@@ -1,0 +1,191 @@
+"""From a request and settings to the parts of a run: scenario, agent, environment, engine options."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftagent import hardware, plugins
+from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
+from ftagent.core.engine import EngineOptions
+from ftagent.core.errors import RequestError
+from ftagent.core.types import Estimate
+
+if TYPE_CHECKING:
+    from ftagent.app import RunRequest
+    from ftagent.core.protocols import Agent, Environment, Scenario
+    from ftagent.settings import Settings
+
+AGENTS = ("auto", "search")
+_LATER_AGENTS = ("llm", "hybrid")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a run is put together from, and one line for each choice that was made for the user."""
+
+    scenario: Scenario
+    agent: Agent
+    environment: Environment
+    options: EngineOptions
+    scenario_options: dict[str, Any]
+    hardware: Hardware
+    notes: tuple[str, ...]
+
+
+def merged(request: RunRequest, settings: Settings) -> RunRequest:
+    """`request` with what only settings say filled in."""
+    tune = settings.finetune
+    return replace(
+        request,
+        base_model=request.base_model or tune.base_model,
+        benchmark=request.benchmark or tune.target_benchmark,
+        benchmark_description=request.benchmark_description or tune.benchmark_description,
+        user_target=request.user_target or tune.user_target_scenario,
+        datasets=request.datasets or tuple(tune.dataset),
+        env=_env(request, settings),
+        limit=request.limit if request.limit is not None else tune.benchmark_limit,
+        samples=request.samples if request.samples is not None else tune.benchmark_num_runs,
+        pass_k=request.pass_k or tuple(tune.benchmark_pass_k or ()),
+        upper_data_size=request.upper_data_size or tune.upper_data_size_limit,
+        parallel=request.parallel if request.parallel is not None else settings.loop.multi_proc_n,
+        gpus=request.gpus or tuple(settings.device.cuda_visible_devices or ()),
+    )
+
+
+def build(request: RunRequest, settings: Settings) -> Parts:
+    """The parts that `request`, already merged, asks for. Raises RequestError; downloads only what it needs."""
+    machine = hardware.detect()
+    options = plugins.parse_options(request.scenario, request.options)
+    agent, notes = _agent(request, settings)
+    gpus = _gpus(request, machine)
+    environment, more = _environment(request)
+    context = _context(request, settings, machine, gpus)
+    scenario_class: Any = plugins.load_scenario(request.scenario)
+    scenario: Scenario = scenario_class(options, context)
+    return Parts(
+        scenario=scenario,
+        agent=agent,
+        environment=environment,
+        options=_engine_options(request, settings),
+        scenario_options=options.model_dump(mode="json"),
+        hardware=machine,
+        notes=(*notes, *more),
+    )
+
+
+def _env(request: RunRequest, settings: Settings) -> str:
+    """`--env` wins; a setting that names an environment still to come was warned about and means auto."""
+    from ftagent.environments.registry import KINDS
+
+    wished = settings.finetune.coder_costeer_env_type
+    return request.env if request.env != "auto" or wished not in KINDS else wished
+
+
+def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> None:
+    """Refuse a run that cannot fit this machine or its own limits. Raises RequestError saying what would fit."""
+    folder = Path(request.log_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 2**20
+    if estimate.disk_mb > free:
+        raise RequestError(
+            f"{folder}: {free:.0f} MiB free, the run needs about {estimate.disk_mb:.0f} MiB; "
+            "--log-dir on another disk, a smaller --base-model or LoRA instead of full training would fit"
+        )
+    memory = max([gpu.memory_mb for gpu in machine.gpus] + [machine.memory_mb])
+    if memory and estimate.memory_mb > memory:
+        raise RequestError(
+            f"the run needs about {estimate.memory_mb:.0f} MiB of memory, this machine has {memory} MiB; "
+            "a smaller --base-model, batch or sequence length would fit"
+        )
+    timeout = request.limits.timeout
+    if timeout is not None and estimate.seconds_per_loop > timeout:
+        raise RequestError(
+            f"--timeout {timeout:.0f}s is over before one loop ends (about {estimate.seconds_per_loop:.0f} s); "
+            "a longer --timeout, a lower --limit or fewer training tokens would fit"
+        )
+
+
+def _agent(request: RunRequest, settings: Settings) -> tuple[Agent, list[str]]:
+    if request.agent in _LATER_AGENTS:
+        raise RequestError(f"--agent {request.agent}: not in this version yet; valid: {', '.join(AGENTS)}")
+    if request.agent not in AGENTS:
+        raise RequestError(f"--agent {request.agent!r}: no such agent; valid: {', '.join(AGENTS)}")
+    notes = []
+    if request.agent == "auto" and settings.chat.chat_model:
+        notes.append("CHAT_MODEL is set, but this version has no LLM agent yet: agent search is used")
+    from ftagent.agents.search import SearchAgent
+
+    return SearchAgent(), notes
+
+
+def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
+    known = [gpu.id for gpu in machine.gpus]
+    if request.gpus == ("auto",):
+        return tuple(known)
+    missing = [gpu for gpu in request.gpus if gpu not in known]
+    if missing:
+        raise RequestError(f"--gpus {','.join(request.gpus)}: this machine has {', '.join(known) or 'no GPU'}")
+    return request.gpus
+
+
+def _environment(request: RunRequest) -> tuple[Environment, list[str]]:
+    """The environment and, where it is no security boundary, the line that says so."""
+    from ftagent.environments import registry
+    from ftagent.environments.leased import LeasedEnvironment, default_folder
+    from ftagent.environments.leases import Leases
+
+    inner = registry.create(request.env)
+    environment = LeasedEnvironment(inner, Leases(default_folder()), request.parallel or 1)
+    return environment, [] if inner.sealed else [inner.describe()]
+
+
+def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:
+    tune, hub = settings.finetune, settings.hub
+    return ScenarioContext(
+        files_path=Path(tune.file_path).absolute(),
+        seed=request.seed,
+        limit=request.limit,
+        base_model=request.base_model or "",
+        benchmark=request.benchmark or "",
+        benchmark_description=request.benchmark_description or "",
+        user_target=request.user_target or "",
+        datasets=request.datasets,
+        hub=HubAccess(
+            token=hub.hf_token.get_secret_value() if hub.hf_token else "",
+            endpoint=hub.hf_endpoint or "",
+            offline=hub.hf_hub_offline,
+            mirror=hub.data_mirror,
+        ),
+        hardware=machine,
+        gpus=gpus,
+        timeouts=Timeouts(
+            data_processing=tune.data_processing_timeout,
+            debug_data_processing=tune.debug_data_processing_timeout,
+            micro_batch=tune.micro_batch_timeout,
+            full=tune.full_timeout,
+            benchmark=tune.benchmark_timeout,
+        ),
+        samples=request.samples or 1,
+        pass_k=request.pass_k,
+        upper_data_size=request.upper_data_size,
+    )
+
+
+def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:
+    semaphore = settings.loop.step_semaphore
+    if isinstance(semaphore, int):
+        # Unset means as many as there are loops in flight: `--parallel 2` is meant to run two at once.
+        unset = settings.origin("STEP_SEMAPHORE") == "default"
+        limits = {} if unset else dict.fromkeys(("propose", "code", "run", "feedback"), semaphore)
+    else:
+        limits = dict(semaphore)
+    return EngineOptions(
+        parallel=request.parallel or 1,
+        repairs=settings.finetune.coder_max_loop,
+        keep=request.keep,
+        step_limits=limits,
+    )

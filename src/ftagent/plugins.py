@@ -1,0 +1,72 @@
+"""Scenarios by name. Built-in ones are found exactly as a third party's: by entry point."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from ftagent.core.errors import RequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pydantic import BaseModel
+
+    from ftagent.core.protocols import Scenario
+
+SCENARIOS = "ftagent.scenarios"
+OPTIONS = "ftagent.options"
+
+
+def scenario_names() -> list[str]:
+    """Installed scenarios, sorted."""
+    return sorted({point.name for point in entry_points(group=SCENARIOS)})
+
+
+def load_scenario(name: str) -> type[Scenario]:
+    """The class behind a scenario's name. Raises RequestError."""
+    found: type[Scenario] = _load(SCENARIOS, name)
+    return found
+
+
+def load_options(name: str) -> type[BaseModel]:
+    """The pydantic model of a scenario's options. Raises RequestError."""
+    found: type[BaseModel] = _load(OPTIONS, name)
+    return found
+
+
+def parse_options(name: str, given: Mapping[str, str]) -> BaseModel:
+    """`-o` options of scenario `name` as its model; keys in any case. Raises RequestError naming valid ones."""
+    from pydantic import ValidationError
+
+    model = load_options(name)
+    fields = {field.lower(): field for field in model.model_fields}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        field = fields.get(key.lower())
+        if field is None:
+            near = get_close_matches(key.lower(), fields, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise RequestError(
+                f"-o {key}: scenario {name} has no such option; {hint}valid: {', '.join(sorted(fields))}"
+            )
+        values[field] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "options"
+        raise RequestError(f"-o {where}={given.get(where, first['input'])}: {first['msg'].lower()}") from error
+
+
+def _load(group: str, name: str) -> Any:
+    points: dict[str, EntryPoint] = {point.name: point for point in entry_points(group=group)}
+    if name not in points:
+        near = get_close_matches(name, points, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise RequestError(f"scenario {name!r} is not installed; {hint}valid: {', '.join(sorted(points)) or 'none'}")
+    try:
+        return points[name].load()
+    except ImportError as error:
+        raise RequestError(f"scenario {name!r} cannot be loaded: {error}") from error

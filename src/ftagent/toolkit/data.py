@@ -1,0 +1,110 @@
+"""JSONL files of conversations and of questions, read and validated line by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftagent.toolkit.errors import ToolkitError
+
+ROLES = ("system", "user", "assistant", "tool")
+
+Message = dict[str, str]
+"""{"role", "content"}"""
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """One training row. `line` counts from 1 in its file."""
+
+    messages: tuple[Message, ...]
+    line: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """One row to predict. `id` is unique in its file."""
+
+    id: str
+    messages: tuple[Message, ...]
+    line: int
+
+
+def read_conversations(path: Path) -> list[Conversation]:
+    """Rows of a training file, in order. Each has at least one assistant message.
+
+    Raises ToolkitError with file and line for anything else, and for a file without rows.
+    """
+    rows = []
+    for line, value in _objects(path):
+        place = f"{path}:{line}"
+        messages = _messages(value, place)
+        if not any(message["role"] == "assistant" for message in messages):
+            raise ToolkitError(f"{place}: no message has role assistant, so there is nothing to learn")
+        rows.append(Conversation(messages, line))
+    if not rows:
+        raise ToolkitError(f"{path}: has no rows")
+    return rows
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Rows of a questions file, in order. Ids are unique; the last message is not the assistant's.
+
+    Raises ToolkitError with file and line for anything else, and for a file without rows.
+    """
+    rows = []
+    seen: dict[str, int] = {}
+    for line, value in _objects(path):
+        place = f"{path}:{line}"
+        if not isinstance(value.get("id"), str | int) or isinstance(value["id"], bool):
+            raise ToolkitError(f'{place}: key "id" must be a string')
+        identity = str(value["id"])
+        if identity in seen:
+            raise ToolkitError(f"{place}: id {identity!r} is already that of line {seen[identity]}")
+        seen[identity] = line
+        messages = _messages(value, place)
+        if messages[-1]["role"] == "assistant":
+            raise ToolkitError(f"{place}: the last message is the assistant's, so there is nothing to predict")
+        rows.append(Question(identity, messages, line))
+    if not rows:
+        raise ToolkitError(f"{path}: has no rows")
+    return rows
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number from 1, object) of each line that is not blank."""
+    try:
+        with path.open("rb") as stream:
+            for line, raw in enumerate(stream, start=1):
+                if not raw.strip():
+                    continue
+                try:
+                    value = json.loads(raw.decode("utf-8"))
+                except UnicodeDecodeError as error:
+                    raise ToolkitError(f"{path}:{line}: not UTF-8: {error}") from error
+                except (ValueError, RecursionError) as error:
+                    raise ToolkitError(f"{path}:{line}: not JSON: {error}") from error
+                if not isinstance(value, dict):
+                    raise ToolkitError(f"{path}:{line}: must be a JSON object, not {type(value).__name__}")
+                yield line, value
+    except OSError as error:
+        raise ToolkitError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _messages(value: dict[str, Any], place: str) -> tuple[Message, ...]:
+    messages = value.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ToolkitError(f'{place}: key "messages" must be a list of at least one message')
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict):
+            raise ToolkitError(f"{place}: message {number} must be an object, not {type(message).__name__}")
+        if message.get("role") not in ROLES:
+            raise ToolkitError(
+                f"{place}: message {number} has role {message.get('role')!r}; valid: {', '.join(ROLES)}"
+            )
+        if not isinstance(message.get("content"), str):
+            raise ToolkitError(f'{place}: message {number}: "content" must be a string')
+    return tuple({"role": message["role"], "content": message["content"]} for message in messages)

@@ -1,0 +1,168 @@
+"""Models and adapters, from safetensors alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ftagent.toolkit.config import Device, Dtype, TrainConfig
+from ftagent.toolkit.errors import ToolkitError
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def choose_device(device: Device) -> str:
+    """`cpu` or `cuda`. Raises ToolkitError when cuda is asked for and absent."""
+    import torch
+
+    present = torch.cuda.is_available()
+    if device == "cuda" and not present:
+        raise ToolkitError("device: cuda was asked for, but torch sees no GPU")
+    return "cuda" if present and device != "cpu" else "cpu"
+
+
+def choose_dtype(dtype: Dtype, device: str) -> Any:
+    """A torch dtype for `device`."""
+    import torch
+
+    if dtype == "auto":
+        return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+
+
+def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
+    """(model in eval mode, tokenizer). Raises ToolkitError: nothing there, not safetensors, not readable."""
+    import torch
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    target = choose_device(device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=choose_dtype(dtype, target),
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise ToolkitError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
+    return model.to(torch.device(target)).eval(), tokenizer
+
+
+def decoder_layers(model: Any) -> tuple[str, list[Any]]:
+    """(name of the list inside `model`, transformer layers). Raises ToolkitError for an unknown architecture."""
+    from torch import nn
+
+    count = model.config.get_text_config().num_hidden_layers
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return name, list(module)
+    raise ToolkitError(f"cannot find the {count} transformer layers of {type(model).__name__}")
+
+
+def can_pack(model: Any, max_length: int) -> bool:
+    """Whether rows may share a sequence: attention must be all that mixes tokens, and reach over a whole row."""
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
+    window = getattr(text, "sliding_window", None)
+    return kinds <= {"full_attention", "sliding_attention"} and (window is None or window >= max_length)
+
+
+def add_adapter(model: Any, config: TrainConfig) -> Any:
+    """`model` with LoRA adapters on the last `config.layers` layers, as a PEFT model; all else is frozen.
+
+    Raises ToolkitError for target modules that the layers do not have, and for more layers than there are.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+    from torch import nn
+
+    path, layers = decoder_layers(model)
+    if config.layers > len(layers):
+        raise ToolkitError(f"layers: {config.layers} is more than the model's {len(layers)}")
+    present = sorted({
+        name.rsplit(".", 1)[-1]
+        for layer in layers for name, module in layer.named_modules() if isinstance(module, nn.Linear)
+    })  # fmt: skip
+    wanted = present if config.target_modules == "all-linear" else list(config.target_modules)
+    absent = [name for name in wanted if name not in present]
+    if absent or not wanted:
+        raise ToolkitError(f"target_modules: {', '.join(absent) or 'none'}; the model has {', '.join(present)}")
+    chosen = list(range(len(layers) - config.layers, len(layers))) if config.layers else None
+    return get_peft_model(
+        model,
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=config.alpha,
+            lora_dropout=config.dropout,
+            target_modules=wanted,
+            layers_to_transform=chosen,
+            layers_pattern=path.rsplit(".", 1)[-1] if chosen else None,
+            task_type=TaskType.CAUSAL_LM,
+        ),
+    )
+
+
+def merge_adapter(model: Any, folder: Path) -> Any:
+    """`model` with the adapter of `folder` added to its weights, in memory.
+
+    Plain LoRA is merged here, because importing PEFT costs seconds; any other adapter goes through PEFT.
+    Raises ToolkitError: no adapter, weights that are not safetensors, an adapter of another model.
+    """
+    settings, weights = _read_adapter(folder)
+    if not _is_plain(settings, weights):
+        return _merge_with_peft(model, folder)
+    modules = dict(model.named_modules())
+    scale = settings["lora_alpha"] / settings["r"]
+    for key, down in weights.items():
+        if not key.endswith(".lora_A.weight"):
+            continue
+        name = key.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+        up = weights[key.replace(".lora_A.", ".lora_B.")]
+        module = modules.get(name)
+        if module is None or module.weight.shape != (up.shape[0], down.shape[1]):
+            raise ToolkitError(f"adapter {str(folder)!r} is of another model: {name} does not fit")
+        delta = (up.double() @ down.double()) * scale
+        module.weight.data += delta.to(module.weight)
+    return model
+
+
+def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ToolkitError(f"adapter {str(folder)!r}: has no {ADAPTER_WEIGHTS}; other formats are not loaded")
+    try:
+        settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        return settings, load_file(folder / ADAPTER_WEIGHTS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ToolkitError(f"adapter {str(folder)!r} cannot be read: {error}") from error
+
+
+def _is_plain(settings: dict[str, Any], weights: dict[str, Any]) -> bool:
+    """Whether W + alpha/r · B·A over linear layers is all that the adapter is."""
+    plain = {"peft_type": "LORA", "bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False,
+             "lora_bias": False}
+    empty = ("rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens",
+             "target_parameters", "layer_replication")
+    return (
+        all(settings.get(key, value) == value for key, value in plain.items())
+        and not any(settings.get(key) for key in empty)
+        and all(key.endswith((".lora_A.weight", ".lora_B.weight")) for key in weights)
+    )
+
+
+def _merge_with_peft(model: Any, folder: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ToolkitError(f"adapter {str(folder)!r} does not fit: {' '.join(str(error).split())[:300]}") from error

@@ -1,0 +1,194 @@
+"""The loop itself: order, resume, rewind, limits, parallel experiments."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from support import ACTS, drive, noop, story
+
+from ftagent.agents.scripted import Act, ScriptedAgent
+from ftagent.agents.search import SearchAgent
+from ftagent.core.engine import EngineOptions
+from ftagent.core.events import Limits, Place
+from ftagent.core.run_folder import RunFolder
+from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Trace
+
+
+def kinds(path: Path) -> list[str]:
+    return [kind for kind, _ in story(path)]
+
+
+def test_a_run_is_baseline_then_loops_then_finish(tmp_path: Path) -> None:
+    ended = drive(tmp_path / "run", noop(tmp_path, items=200))
+    assert ended.status == "completed"
+    loop = ["proposed", "coded", "built", "scored", "ran", "reflected"]
+    assert kinds(tmp_path / "run")[:2] == ["created", "scored"]
+    assert kinds(tmp_path / "run")[2:20] == loop * 3
+    state = RunFolder(tmp_path / "run").state()
+    assert state.status == "completed"
+    assert state.test_openings == 1
+    assert state.selected is not None
+    assert state.selected.loop == 2
+    assert state.selected.verdict == "improved"
+    assert state.selected.split == "test"
+    assert (tmp_path / "run/best/files/params.json").is_file()
+
+
+def test_nothing_better_than_the_baseline_is_said_so(tmp_path: Path) -> None:
+    agent = ScriptedAgent([Act({"x": 0.0, "mode": "plain"})])
+    drive(tmp_path / "run", noop(tmp_path, items=200, floor=0.6, ceiling=0.6), agent)
+    state = RunFolder(tmp_path / "run").state()
+    assert state.selected is not None
+    assert state.selected.verdict == "tie"
+
+
+@pytest.mark.parametrize("agent", [ScriptedAgent(ACTS), SearchAgent()], ids=["scripted", "search"])
+def test_stopping_after_every_step_changes_nothing(tmp_path: Path, agent: ScriptedAgent | SearchAgent) -> None:
+    drive(tmp_path / "whole", noop(tmp_path), agent)
+    sessions = 0
+    while True:
+        ended = drive(tmp_path / "pieces", noop(tmp_path), agent, limits=Limits(loop_n=3, step_n=1))
+        sessions += 1
+        if ended.status == "completed":
+            break
+        assert ended.limit == "--step-n"
+    assert sessions >= 13
+    assert story(tmp_path / "pieces") == story(tmp_path / "whole")
+
+
+def test_resuming_a_finished_run_adds_nothing_and_more_loops_extend_it(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    drive(path, noop(tmp_path))
+    before = story(path)
+    drive(path, noop(tmp_path))
+    assert story(path) == before
+    drive(path, noop(tmp_path), limits=Limits(loop_n=4))
+    state = RunFolder(path).state()
+    assert len(state.experiments) == 4
+    assert state.status == "completed"
+
+
+@pytest.mark.parametrize("step", ["propose", "code", "run", "feedback"])
+def test_going_back_drops_what_came_after_and_does_it_again(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "run"
+    drive(path, noop(tmp_path))
+    before = story(path)
+    drive(path, noop(tmp_path), place=Place(1, step))  # type: ignore[arg-type]
+    after = story(path)
+    assert after[: len(before)] == before
+    again = after[len(before) :]
+    assert again[0] == ("rewound", {"loop": 1, "step": step})
+    assert {event["loop"] for kind, event in again if kind == "reflected"} == {1, 2}
+    state = RunFolder(path).state()
+    assert [e.last_step for e in state.experiments] == ["feedback"] * 3
+    first = [e for e in before if e[0] == "reflected"]
+    assert [e for e in again if e[0] == "reflected"] == first[1:]
+
+
+class Sleepy(ScriptedAgent):
+    """Later loops are faster, so that experiments end in another order than they were submitted in."""
+
+    async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
+        await asyncio.sleep(0.05 / (1 + trace.loop))
+        return await super().code(brief, trace, hypothesis)
+
+
+class Recording(SearchAgent):
+    """Remembers what each proposal saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[int, list[int], int]] = []
+
+    async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
+        assert all(isinstance(e.feedback, Feedback) for e in trace.experiments)
+        self.seen.append((trace.loop, [e.loop for e in trace.experiments], len(trace.pending)))
+        return await super().propose(brief, trace)
+
+    async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
+        await asyncio.sleep(0.03 if trace.loop % 2 == 0 else 0)
+        return await super().code(brief, trace, hypothesis)
+
+
+def test_parallel_results_are_journaled_in_order_of_submission(tmp_path: Path) -> None:
+    options = EngineOptions(parallel=3)
+    order = []
+    for name in ("one", "two"):
+        drive(tmp_path / name, noop(tmp_path), Sleepy(ACTS), limits=Limits(loop_n=5), options=options)
+        order.append([(k, e["loop"]) for k, e in story(tmp_path / name) if k in ("proposed", "reflected")])
+    assert order[0] == order[1]
+    assert [loop for kind, loop in order[0] if kind == "reflected"] == [0, 1, 2, 3, 4]
+
+
+def test_a_parallel_proposal_sees_order_of_submission_not_of_completion(tmp_path: Path) -> None:
+    agent = Recording()
+    drive(tmp_path / "run", noop(tmp_path), agent, limits=Limits(loop_n=5), options=EngineOptions(parallel=2))
+    assert agent.seen == [(0, [], 0), (1, [], 1), (2, [0], 1), (3, [0, 1], 1), (4, [0, 1, 2], 1)]
+
+
+def test_a_parallel_run_resumes_to_the_same_proposals(tmp_path: Path) -> None:
+    def proposals(path: Path) -> list[object]:
+        return [e for k, e in story(path) if k in ("proposed", "reflected")]
+
+    options = EngineOptions(parallel=2)
+    drive(tmp_path / "whole", noop(tmp_path), SearchAgent(), limits=Limits(loop_n=4), options=options)
+    for _ in range(40):
+        limits = Limits(loop_n=4, step_n=3)
+        ended = drive(tmp_path / "pieces", noop(tmp_path), SearchAgent(), limits=limits, options=options)
+        if ended.status == "completed":
+            break
+    assert sorted(map(str, proposals(tmp_path / "pieces"))) == sorted(map(str, proposals(tmp_path / "whole")))
+
+
+def test_time_is_a_limit_that_still_finishes(tmp_path: Path) -> None:
+    class Slow(ScriptedAgent):
+        async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
+            await asyncio.sleep(0 if trace.loop == 0 else 60)
+            return await super().propose(brief, trace)
+
+    ended = drive(tmp_path / "run", noop(tmp_path), Slow(ACTS), limits=Limits(loop_n=3, timeout=0.5))
+    assert (ended.status, ended.limit) == ("budget", "--timeout")
+    state = RunFolder(tmp_path / "run").state()
+    assert state.status == "budget"
+    assert [e.last_step for e in state.experiments] == ["feedback"]
+    assert state.test_openings == 1
+
+
+def test_files_with_unsafe_names_or_bad_syntax_fail_the_experiment_not_the_run(tmp_path: Path) -> None:
+    acts = [Act(files=[{"../x": ""}]), Act(files=[{"a.py": "def"}]), ACTS[2]]
+    ended = drive(tmp_path / "run", noop(tmp_path), ScriptedAgent(acts))
+    assert ended.status == "completed"
+    experiments = RunFolder(tmp_path / "run").state().experiments
+    assert "no file that may be written" in experiments[0].failure
+    assert "a.py:1" in experiments[1].failure
+    assert [e.feedback.decision for e in experiments if e.feedback] == ["failed", "failed", "accept"]
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_repair_is_tried_until_it_works(tmp_path: Path) -> None:
+    good = noop(tmp_path).brief().render({"x": 0.7, "mode": "better"})
+    acts = [Act(files=[{"a.py": "def"}, {"a.py": "class"}, good])]
+    drive(tmp_path / "run", noop(tmp_path), ScriptedAgent(acts), limits=Limits(loop_n=1))
+    experiment = RunFolder(tmp_path / "run").state().experiments[0]
+    assert experiment.attempts == 3
+    assert experiment.failure == ""
+    assert experiment.validation is not None
+
+
+def test_no_test_score_reaches_an_agent(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    drive(path, noop(tmp_path))
+    trace = RunFolder(path).state().trace(3, 3)
+    assert all("test" not in experiment.scores for experiment in trace.experiments)
+    assert any("test" in experiment.scores for experiment in RunFolder(path).state().experiments)
+
+
+def test_the_search_agent_repeats_itself_only_for_equal_seeds(tmp_path: Path) -> None:
+    drive(tmp_path / "a", noop(tmp_path), SearchAgent(), limits=Limits(loop_n=6))
+    drive(tmp_path / "b", noop(tmp_path), SearchAgent(), limits=Limits(loop_n=6))
+    assert story(tmp_path / "a") == story(tmp_path / "b")
+    params = [e.hypothesis.params for e in RunFolder(tmp_path / "a").state().experiments]
+    assert params[0] == {"x": 0.1, "mode": "plain"}
+    assert all(one not in params[:i] for i, one in enumerate(params))
