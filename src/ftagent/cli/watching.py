@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -67,8 +67,8 @@ def _pair(document: dict[str, object], split: str) -> str:
     return f"  {split}: {_value(best.get(split))}, baseline {_value(base.get(split))}"
 
 
-def _value(score: dict[str, object] | None) -> str:
+def _value(score: dict[str, Any] | None) -> str:
     if not score:
         return "missing"
-    low, high = score["ci95"]  # type: ignore[misc]  # S of CLI.md: two numbers
+    low, high = score["ci95"]
     return f"{score['value']:.3f} ({low:.3f} to {high:.3f}, n {score['n']})"

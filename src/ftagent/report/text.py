@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from unicodedata import category
 
-from ftagent.core.types import Score
+from ftagent.core.types import Score, Split
 
+SPLITS: tuple[Split, ...] = ("validation", "confirm", "test")
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -64,7 +66,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     columns = min(width, len(finite))
     edges = [index * len(finite) // columns for index in range(columns + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, span = min(means), max(means) - min(means)
     return "".join(BARS[round((mean - low) / span * (len(BARS) - 1)) if span else 0] for mean in means)
 

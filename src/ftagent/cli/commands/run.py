@@ -24,7 +24,7 @@ Timeout = Annotated[str | None, typer.Option(metavar="DUR", help="Wall-clock, su
 BudgetUsd = Annotated[float | None, typer.Option("--budget-usd", metavar="USD", help="Dollars for model calls.")]
 
 
-def run(  # noqa: PLR0913  # one parameter per option
+def run(  # one parameter per option
     ctx: typer.Context,
     scenario: Annotated[
         str, typer.Option(metavar="NAME", help="What to improve.", autocompletion=complete.scenarios)

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from ftagent.cli.progress.losses import training_point
 from ftagent.cli.progress.sentences import greeting, sentence
-from ftagent.report.text import clean, clock, score_text, shorten, sparkline
-from ftagent.report.views import leader
 from ftagent.core.events import Finished, Record
 from ftagent.core.state import State
 from ftagent.core.types import Score, StepName
+from ftagent.report.text import clean, clock, score_text, shorten, sparkline
+from ftagent.report.views import leader
 
 _SHOWN = 4
 _POINTS = 2000
