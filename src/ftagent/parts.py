@@ -45,7 +45,7 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
         benchmark_description=request.benchmark_description or tune.benchmark_description,
         user_target=request.user_target or tune.user_target_scenario,
         datasets=request.datasets or tuple(tune.dataset),
-        env=tune.coder_costeer_env_type if request.env == "auto" else request.env,
+        env=_env(request, settings),
         limit=request.limit if request.limit is not None else tune.benchmark_limit,
         samples=request.samples if request.samples is not None else tune.benchmark_num_runs,
         pass_k=request.pass_k or tuple(tune.benchmark_pass_k or ()),
@@ -61,7 +61,7 @@ def build(request: RunRequest, settings: Settings) -> Parts:
     options = plugins.parse_options(request.scenario, request.options)
     agent, notes = _agent(request, settings)
     gpus = _gpus(request, machine)
-    environment, more = _environment(request, settings, gpus)
+    environment, more = _environment(request)
     context = _context(request, settings, machine, gpus)
     scenario_class: Any = plugins.load_scenario(request.scenario)
     scenario: Scenario = scenario_class(options, context)
@@ -74,6 +74,14 @@ def build(request: RunRequest, settings: Settings) -> Parts:
         hardware=machine,
         notes=(*notes, *more),
     )
+
+
+def _env(request: RunRequest, settings: Settings) -> str:
+    """`--env` wins; a setting that names an environment still to come was warned about and means auto."""
+    from ftagent.environments.registry import KINDS
+
+    wished = settings.finetune.coder_costeer_env_type
+    return request.env if request.env != "auto" or wished not in KINDS else wished
 
 
 def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> None:
@@ -124,8 +132,15 @@ def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
     return request.gpus
 
 
-def _environment(request: RunRequest, settings: Settings, gpus: tuple[str, ...]) -> tuple[Environment, list[str]]:
-    raise NotImplementedError
+def _environment(request: RunRequest) -> tuple[Environment, list[str]]:
+    """The environment and, where it is no security boundary, the line that says so."""
+    from ftagent.environments import registry
+    from ftagent.environments.leased import LeasedEnvironment, default_folder
+    from ftagent.environments.leases import Leases
+
+    inner = registry.create(request.env)
+    environment = LeasedEnvironment(inner, Leases(default_folder()), request.parallel or 1)
+    return environment, [] if inner.sealed else [inner.describe()]
 
 
 def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from clean_venv import ROOT, CleanVenv
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,8 @@ def test_the_page_leads_to_a_run(tmp_path: Path) -> None:
     assert "ftagent run --scenario forecast" in script
 
     variables = {**venv.variables(), "FTAGENT_SOURCE": str(ROOT)}
-    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=280)
+    command = ["sh", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
     shown = json.loads(venv.run("ftagent", "show", "last", "--json", cwd=tmp_path / "ftagent-forecast").stdout)

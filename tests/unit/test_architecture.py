@@ -52,12 +52,13 @@ def test_files_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
+    # The body is counted: the parameters of a command are its documentation.
     long = {
         f"{path}:{node.lineno} {node.name}": length
         for path, tree in parsed()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and (length := (node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+        and (length := (node.end_lineno or 0) - node.body[0].lineno + 1) > MAX_FUNCTION_LINES
     }
     assert long == {}
 

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.support import ACTS, drive, noop, story
+from support import ACTS, drive, noop, story
 
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.agents.search import SearchAgent

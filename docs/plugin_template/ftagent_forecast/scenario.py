@@ -11,8 +11,8 @@ from typing import Any
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
+from ftagent.core.statistics import score_of
 from ftagent.core.types import Brief, Candidate, Estimate, Files, Parameter, Purpose, Score, Split, Stage
-from ftagent.evaluation.intervals import score_of
 from ftagent_forecast.options import ForecastOptions
 
 SPACE = (Parameter("smoothing", "float", default=0.5, low=0.01, high=1.0, log=True, description="weight of news"),)

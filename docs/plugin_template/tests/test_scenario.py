@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from ftagent_forecast.options import ForecastOptions
-from ftagent_forecast.scenario import ForecastScenario
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
+from ftagent_forecast.options import ForecastOptions
+from ftagent_forecast.scenario import ForecastScenario
 
 
 @pytest.fixture

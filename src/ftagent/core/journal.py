@@ -59,8 +59,8 @@ def encode(record: Record) -> bytes:
     head = {
         "v": VERSION,
         "sequence": record.sequence,
-        "at": round(record.at, 3),
-        "elapsed": round(record.elapsed, 3),
+        "at": record.at,
+        "elapsed": record.elapsed,
         "event": EVENT_NAMES[type(record.event)],
         "data": record.event,
     }
@@ -163,7 +163,7 @@ class Journal:
     def append(self, event: Event) -> Record:
         """Record `event`. Raises StorageFull, with the journal as it was, when it cannot be written."""
         sequence = len(self.records) + 1
-        record = Record(sequence, time.time(), self.elapsed, event)
+        record = Record(sequence, round(time.time(), 3), round(self.elapsed, 3), event)
         self._failpoint.die("before", sequence)
         self._write(encode(record), sequence, sync=not isinstance(event, _UNSYNCED))
         self._failpoint.die("after", sequence)

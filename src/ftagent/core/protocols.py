@@ -74,8 +74,11 @@ class Environment(Protocol):
     """Where commands execute."""
 
     name: str
-    sealed: bool
-    """True when a command can read neither answers nor the network; otherwise scores are labelled *not sealed*."""
+
+    @property
+    def sealed(self) -> bool:
+        """True when a command can read neither answers nor the network; otherwise scores are labelled *not sealed*."""
+        ...
 
     async def prepare(self, purpose: Purpose) -> None:
         """Make ready. Raises EnvironmentUnavailable."""

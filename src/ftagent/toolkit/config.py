@@ -82,7 +82,7 @@ class PredictConfig(_Config):
     temperature: float = Field(0.0, ge=0, description="0 is greedy")
     top_p: float = Field(1.0, gt=0, le=1)
     samples: int = Field(1, ge=1, description="outputs per question; more than 1 needs a temperature")
-    batch_size: int = Field(64, ge=1, description="most sequences in flight")
+    batch_size: int = Field(128, ge=1, description="most sequences in flight")
     batch_tokens: int = Field(32768, ge=1, description="most tokens in flight, prompts and new ones")
 
     @model_validator(mode="after")

@@ -1,0 +1,92 @@
+"""What every environment must do, as checks that run against the real thing.
+
+`python -m ftagent.environments.conformance local` prints one line a check and exits 1 if one failed. A plug-in calls
+`run_suite` with a factory of its own environment. Each check names the property and the row of the reliability table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ftagent.core.errors import FtagentError
+from ftagent.core.protocols import Environment
+from ftagent.environments.conformance_checks import COMMAND_CHECKS, Bench, Check, CheckFailed, NotApplicable
+from ftagent.environments.conformance_files import FILE_CHECKS
+
+Factory = Callable[[], Environment]
+Status = Literal["pass", "fail", "not applicable"]
+
+
+@dataclass(frozen=True)
+class Result:
+    check: Check
+    status: Status
+    reason: str
+    seconds: float
+
+
+def all_checks() -> tuple[Check, ...]:
+    """Every check, in the order in which it runs."""
+    return COMMAND_CHECKS + FILE_CHECKS
+
+
+async def run_check(check: Check, factory: Factory, folder: Path) -> Result:
+    """Run one check in `folder`, which must not exist."""
+    began = time.monotonic()
+    status: Status = "pass"
+    reason = ""
+    environment = factory()
+    try:
+        await environment.prepare("debug")
+        bench = Bench(environment, folder)
+        bench.workspace.mkdir(parents=True)
+        await check.run(bench)
+    except NotApplicable as error:
+        status, reason = "not applicable", str(error)
+    except CheckFailed as error:
+        status, reason = "fail", str(error)
+    except (FtagentError, OSError) as error:
+        status, reason = "fail", f"{type(error).__name__}: {error}"
+    finally:
+        await environment.close()
+    return Result(check, status, reason, time.monotonic() - began)
+
+
+async def run_suite(factory: Factory, folder: Path) -> list[Result]:
+    """Run all checks one after the other, each in a folder of its own below `folder`."""
+    return [await run_check(check, factory, folder / check.name) for check in all_checks()]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the suite against the environment that is named; the exit code."""
+    from ftagent.environments import registry
+
+    try:
+        environment = registry.create(arguments[0] if arguments else "auto")
+    except FtagentError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    folder = Path(tempfile.mkdtemp(prefix="ftagent-conformance-"))
+    try:
+        results = asyncio.run(run_suite(lambda: environment, folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    for result in results:
+        rows = ",".join(map(str, result.check.rows)) or "-"
+        line = f"{result.status:14} {result.check.name:24} row {rows:6} {result.seconds:6.2f} s"
+        sys.stdout.write(f"{line}  {result.reason or result.check.property}\n")
+    failed = sum(result.status == "fail" for result in results)
+    sys.stdout.write(f"{environment.describe()}\n{len(results) - failed} of {len(results)} without failure\n")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

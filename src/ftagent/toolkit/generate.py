@@ -1,0 +1,173 @@
+"""Batched generation: length-sorted, left-padded, common beginning computed once, finished rows dropped."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftagent.toolkit.cache import keep_rows, new_cache, repeat_cache
+from ftagent.toolkit.config import PredictConfig
+
+DROP_SHARE = 0.8
+"""Finished rows leave the batch when at most this share of it is still going: dropping copies the cache."""
+
+
+@dataclass
+class Draft:
+    """One output in the making. `id` and `sample` seed its random numbers, whatever batch it is in."""
+
+    id: str
+    sample: int
+    prompt: Sequence[int]
+    new: list[int] = field(default_factory=list)
+    random: random.Random = field(default_factory=random.Random)
+
+
+Finished = Callable[[list[Draft]], None]
+"""Receives drafts as they end, without their end-of-turn token."""
+
+
+def generate(
+    model: Any, drafts: Sequence[Draft], stops: Collection[int], config: PredictConfig, finished: Finished
+) -> None:
+    """Complete every draft: until a stop token, which is not kept, or `config.max_new_tokens`."""
+    import torch
+
+    for draft in drafts:
+        draft.random.seed(f"{config.seed}/{draft.id}/{draft.sample}")
+    shared = common_beginning([draft.prompt for draft in drafts])
+    with torch.inference_mode():
+        beginning = _read_beginning(model, drafts[0].prompt[:shared]) if shared else None
+        for batch in batches(drafts, config):
+            _Batch(model, batch, shared, beginning, stops, config, finished).run()
+
+
+def batches(drafts: Sequence[Draft], config: PredictConfig) -> list[list[Draft]]:
+    """Drafts of similar length together, longest first; at most `batch_size` rows and `batch_tokens` tokens each."""
+    result: list[list[Draft]] = []
+    width = 0
+    for draft in sorted(drafts, key=lambda draft: -len(draft.prompt)):
+        if not result or len(result[-1]) == config.batch_size or (len(result[-1]) + 1) * width > config.batch_tokens:
+            result.append([])
+            width = len(draft.prompt) + config.max_new_tokens
+        result[-1].append(draft)
+    return result
+
+
+def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with; below every prompt's length. 0 for a single prompt."""
+    if len(prompts) < 2:
+        return 0
+    # The least and the greatest differ no later than any other pair does.
+    low, high = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    return next((index for index in range(most) if low[index] != high[index]), most)
+
+
+def _read_beginning(model: Any, ids: Sequence[int]) -> Any:
+    import torch
+
+    cache = new_cache(model.config.get_text_config().num_hidden_layers)
+    model(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return cache
+
+
+class _Batch:
+    """Rows that are generated together. `visible` (rows, positions): what the rows attend to, False on padding."""
+
+    def __init__(
+        self, model: Any, drafts: list[Draft], shared: int, beginning: Any,
+        stops: Collection[int], config: PredictConfig, finished: Finished,
+    ) -> None:  # fmt: skip
+        import torch
+
+        self.model, self.drafts, self.stops, self.config, self.finished = model, drafts, stops, config, finished
+        layers = model.config.get_text_config().num_hidden_layers
+        self.cache = repeat_cache(beginning, len(drafts)) if shared else new_cache(layers)
+        rest = [list(draft.prompt[shared:]) for draft in drafts]
+        width = max(len(ids) for ids in rest)
+        self.ids = torch.tensor([[0] * (width - len(ids)) + ids for ids in rest], device=model.device)
+        padding = torch.tensor([width - len(ids) for ids in rest], device=model.device)
+        columns = torch.arange(width, device=model.device)
+        self.visible = torch.cat(
+            [
+                torch.ones(len(drafts), shared, dtype=torch.bool, device=model.device),
+                columns[None, :] >= padding[:, None],
+            ],
+            dim=1,
+        )
+        self.positions = (shared + columns[None, :] - padding[:, None]).clamp(min=0)
+        self.going = list(range(len(drafts)))
+
+    def run(self) -> None:
+        for _ in range(self.config.max_new_tokens):
+            tokens = self._choose(self._forward())
+            ended = [row for row in self.going if tokens[row] in self.stops]
+            self.going = [row for row in self.going if tokens[row] not in self.stops]
+            for row in self.going:
+                self.drafts[row].new.append(tokens[row])
+            if ended:
+                self.finished([self.drafts[row] for row in ended])
+            if not self.going:
+                return
+            self._advance(tokens)
+        self.finished([self.drafts[row] for row in self.going])
+
+    def _forward(self) -> Any:
+        """Logits of the next token, (rows, vocabulary), float32."""
+        import torch
+
+        rows, width = self.ids.shape
+        total = self.visible.shape[1]
+        causal = torch.ones(width, total, dtype=torch.bool, device=self.ids.device).tril(total - width)
+        # Padding sees itself: a row of the mask without any position would give not-a-number.
+        seen = (self.visible[:, None, :] & causal) | torch.eye(
+            width, total, dtype=torch.bool, device=self.ids.device
+        ).roll(total - width, dims=1)
+        smallest = torch.finfo(self.model.dtype).min
+        mask = torch.zeros(rows, 1, width, total, dtype=self.model.dtype, device=self.ids.device)
+        mask.masked_fill_(~seen[:, None], smallest)
+        output = self.model(
+            input_ids=self.ids, attention_mask=mask, position_ids=self.positions,
+            past_key_values=self.cache, use_cache=True, logits_to_keep=1,
+        )  # fmt: skip
+        return output.logits[:, -1].float()
+
+    def _choose(self, logits: Any) -> list[int]:
+        if self.config.temperature == 0:
+            return [int(token) for token in logits.argmax(dim=-1).tolist()]
+        going = set(self.going)
+        draws = [draft.random.random() if row in going else 0.0 for row, draft in enumerate(self.drafts)]
+        return sample(logits, draws, self.config.temperature, self.config.top_p)
+
+    def _advance(self, tokens: list[int]) -> None:
+        import torch
+
+        device = self.ids.device
+        self.ids = torch.tensor(tokens, device=device)[:, None]
+        self.positions = self.positions[:, -1:] + 1
+        self.visible = torch.cat([self.visible, self.visible.new_ones(len(tokens), 1)], dim=1)
+        if len(self.going) <= DROP_SHARE * len(self.drafts):
+            kept = torch.tensor(self.going, device=device)
+            keep_rows(self.cache, kept)
+            self.ids, self.positions, self.visible = self.ids[kept], self.positions[kept], self.visible[kept]
+            self.drafts = [self.drafts[row] for row in self.going]
+            self.going = list(range(len(self.drafts)))
+
+
+def sample(logits: Any, draws: Sequence[float], temperature: float, top_p: float) -> list[int]:
+    """One token a row: the inverse of the cumulative distribution at that row's draw in [0, 1).
+
+    `logits` is (rows, vocabulary). `top_p` keeps the fewest likeliest tokens whose probabilities reach it.
+    """
+    import torch
+
+    ordered, tokens = torch.sort(torch.softmax(logits.double() / temperature, dim=-1), dim=-1, descending=True)
+    cumulative = ordered.cumsum(dim=-1)
+    kept = cumulative - ordered < top_p
+    mass = (ordered * kept).sum(dim=-1, keepdim=True)
+    points = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * mass
+    chosen = torch.searchsorted(cumulative, points, right=True).clamp(max=kept.sum(dim=-1, keepdim=True) - 1)
+    return [int(token) for token in tokens.gather(-1, chosen)[:, 0].tolist()]
