@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from unicodedata import category
@@ -9,6 +10,7 @@ from unicodedata import category
 from ftagent.core.types import Score, Split
 
 SPLITS: tuple[Split, ...] = ("validation", "confirm", "test")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -50,6 +52,7 @@ def plural(count: int, word: str) -> str:
 
 def clean(text: str) -> str:
     """One line without control characters: what others wrote must not steer the terminal."""
+    text = _ESCAPE.sub("", text)
     return " ".join("".join(" " if category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text).split())
 
 
