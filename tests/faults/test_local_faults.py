@@ -274,13 +274,33 @@ async def test_a_workspace_that_vanished_is_told(tmp_path: Path) -> None:
         await LocalEnvironment().execute(python("print()"), tmp_path / "gone", print, tmp_path / "log")
 
 
-@pytest.mark.parametrize("command", [(), ("python", "-c", "print('a\0b')")])
-async def test_an_impossible_command_is_the_codes_failure(workspace: Path, command: tuple[str, ...]) -> None:
-    done, _ = await execute(workspace, Stage("test", "debug", command))
+IMPOSSIBLE = {
+    "empty": Stage("test", "debug", ()),
+    "NUL": python("print('a\0b')"),
+    "surrogate": python("'\ud800'"),
+    "long argument": python("#" + "x" * 200_000),
+    "many arguments": Stage("test", "debug", ("python", "-c", "pass", *["x" * 10_000] * 200)),
+    "long variable": python("pass", variables={"A": "x" * 200_000}),
+    "variable with NUL": python("pass", variables={"A": "a\0b"}),
+    "no variable": python("pass", variables={"A=B": "x"}),
+}
+
+
+@pytest.mark.parametrize("stage", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+async def test_an_impossible_command_is_the_codes_failure(workspace: Path, stage: Stage) -> None:
+    done, _ = await execute(workspace, stage)
     assert done.end == "failed"
+    assert done.exit_code is None
     assert done.detail
 
 
-async def test_a_too_long_command_is_the_codes_failure(way: str, workspace: Path) -> None:
-    done, _ = await execute(workspace, python("#" + "x" * 200_000), WAYS[way])
-    assert done.end == "failed"
+async def test_a_long_command_is_possible(way: str, workspace: Path) -> None:
+    done, lines = await execute(workspace, python("print(1) #" + "x" * 130_000), WAYS[way])
+    assert (done.end, lines) == ("ok", ["1"])
+
+
+async def test_a_file_without_permission_is_told(way: str, workspace: Path) -> None:
+    (workspace / "tool").write_text("#!/bin/sh\n")
+    done, _ = await execute(workspace, Stage("test", "debug", ("./tool",)), WAYS[way])
+    assert (done.end, done.exit_code) == ("failed", 127)
+    assert "./tool: Permission denied" in done.detail

@@ -18,7 +18,8 @@ from typing import Literal
 
 from ftagent.core.errors import FtagentError
 from ftagent.core.protocols import Environment
-from ftagent.environments.conformance_checks import COMMAND_CHECKS, Bench, Check, CheckFailed, NotApplicable
+from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, NotApplicable
+from ftagent.environments.conformance_checks import COMMAND_CHECKS
 from ftagent.environments.conformance_files import FILE_CHECKS
 
 Factory = Callable[[], Environment]

@@ -6,13 +6,10 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from ftagent.core.protocols import Environment, OnLine
-from ftagent.core.types import Execution, Resources, Stage
+from ftagent.core.types import Resources, Stage
+from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, expect
 
 LOG_BOUND = 32 * 1024 * 1024
 # Starts a child in its own session that ignores every signal that can be ignored and proves that it lives.
@@ -25,69 +22,11 @@ while not os.path.exists("beat"):
 """
 
 
-class CheckFailed(Exception):
-    """The environment does not have the property; the text says what was seen."""
-
-
-class NotApplicable(Exception):
-    """The property cannot be shown here; the text says why."""
-
-
-@dataclass
-class Bench:
-    """What a check works with: an environment, and a folder of its own with a workspace in it."""
-
-    environment: Environment
-    folder: Path
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def workspace(self) -> Path:
-        return self.folder / "workspace"
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "stage.log"
-
-    async def python(self, script: str, *, on_line: OnLine | None = None, **stage: Any) -> Execution:
-        """Run a Python script as a stage; further keywords are the stage's."""
-        if "time_limit" not in stage:
-            stage["time_limit"] = 60.0
-        made = Stage("check", "debug", ("python", "-c", script), **stage)
-        return await self.environment.execute(made, self.workspace, on_line or self.lines.append, self.log)
-
-    def sealed_only(self) -> None:
-        """Raise NotApplicable where nothing is sealed."""
-        if not self.environment.sealed:
-            raise NotApplicable("this environment is not sealed")
-
-    def beats(self) -> int:
-        with contextlib.suppress(OSError):
-            return (self.workspace / "beat").stat().st_size
-        return 0
-
-
-def expect(condition: bool, seen: object) -> None:
-    """Raise CheckFailed with what was seen unless `condition`."""
-    if not condition:
-        raise CheckFailed(str(seen))
-
-
 async def _expect_silence(bench: Bench) -> None:
     before = bench.beats()
     expect(before > 0, "the child never started")
     await asyncio.sleep(0.3)
     expect(bench.beats() == before, "a child still lives")
-
-
-@dataclass(frozen=True)
-class Check:
-    """`property` is what a pass shows; `rows` are lines of the reliability table."""
-
-    name: str
-    rows: tuple[int, ...]
-    property: str
-    run: Callable[[Bench], Awaitable[None]]
 
 
 async def _exit_codes(bench: Bench) -> None:

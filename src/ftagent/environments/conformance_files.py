@@ -10,7 +10,7 @@ from pathlib import Path
 from ftagent.core.errors import EnvironmentUnavailable
 from ftagent.core.types import Mount
 from ftagent.core.workspace import Workspace
-from ftagent.environments.conformance_checks import Bench, Check, CheckFailed, expect
+from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, expect
 
 
 def _input(bench: Bench) -> Mount:

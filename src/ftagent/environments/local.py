@@ -192,8 +192,8 @@ class LocalEnvironment:
         self, stage: Stage, workspace: Path, stopped: Stopped, report: Report, group: limits.Group, tail: str
     ) -> Ending:
         code, oom_kills = report.exit_code, group.oom_kills()
+        last = (tail.strip().splitlines() or [""])[-1]
         if code is None and not stopped and not oom_kills:
-            last = (tail.strip().splitlines() or [""])[-1]
             if report.error:
                 raise EnvironmentUnavailable(f"stage {stage.name} cannot be started: {report.error}")
             if last.startswith("bwrap: execvp "):
@@ -202,7 +202,7 @@ class LocalEnvironment:
                 raise EnvironmentUnavailable(f"stage {stage.name} cannot be started: {last}")
         ending = classify(stage, stopped, code, oom_kills)
         if ending.end == "failed" and code == 127:
-            return Ending("failed", 127, None, f"exit code 127: command not found: {stage.command[0]}")
+            return Ending("failed", 127, None, f"exit code 127: {last.removeprefix('bwrap: execvp ')}")
         if ending.end != "ok":
             return ending
         try:
@@ -233,15 +233,28 @@ def _refusal(stage: Stage, workspace: Path) -> str:
         raise EnvironmentUnavailable(f"stage {stage.name}: input does not exist: {', '.join(missing)}")
     if not workspace.is_dir():
         raise EnvironmentUnavailable(f"workspace {workspace} does not exist")
-    if not stage.command or any("\0" in part for part in stage.command):
-        return "the command is empty or contains NUL"
-    sizes = [len(os.fsencode(part)) for part in stage.command]
-    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > 8 * MAX_ARGUMENT_BYTES:
-        return f"the command has {sum(sizes)} bytes; put what is long into a file"
+    if refused := _impossible(stage):
+        return refused
     try:
         Workspace(workspace).write(stage.files)
     except StageRefused as error:
         return f"before the start: {error}"
+    return ""
+
+
+def _impossible(stage: Stage) -> str:
+    """Why no system can execute such a command with such variables; empty when it can be tried."""
+    if not stage.command:
+        return "the command is empty"
+    texts = [*stage.command, *(f"{name}={value}" for name, value in stage.variables.items())]
+    try:
+        sizes = [len(os.fsencode(text)) for text in texts]
+    except UnicodeEncodeError:
+        return "the command or a variable cannot be encoded"
+    if any("\0" in text for text in texts) or any("=" in name or not name for name in stage.variables):
+        return "the command contains NUL, or a variable's name is none"
+    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > 8 * MAX_ARGUMENT_BYTES:
+        return f"the command has {sum(sizes)} bytes; put what is long into a file"
     return ""
 
 

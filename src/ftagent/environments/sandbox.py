@@ -6,6 +6,7 @@ that the same command works without a sandbox. Nothing else exists inside: no ho
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -144,6 +145,15 @@ def made_up_files(view: View) -> dict[str, str]:
     return files
 
 
+def _restriction() -> str:
+    """The switch with which some distributions forbid what bubblewrap needs."""
+    for switch, forbids in (("apparmor_restrict_unprivileged_userns", "1"), ("unprivileged_userns_clone", "0")):
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys/kernel", switch).read_text().strip() == forbids:
+                return f" (this machine has kernel.{switch}={forbids})"
+    return ""
+
+
 def probe() -> str:
     """Empty when bubblewrap works here, else one line that says why not."""
     program = shutil.which("bwrap")
@@ -157,5 +167,5 @@ def probe() -> str:
         return f"bubblewrap does not start: {error}"
     if done.returncode:
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return f"bubblewrap is installed and does not work: {why}"
+        return f"bubblewrap is installed and does not work: {why}{_restriction()}"
     return ""
