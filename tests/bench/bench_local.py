@@ -2,7 +2,8 @@
 
     python tests/bench/bench_local.py [ROUNDS]
 
-The three are interleaved, so that a busy machine slows all of them alike; medians are compared. Ours runs the same
+They are interleaved, so that a busy machine slows all of them alike; medians are compared. CPU time is that of all
+processes together: unlike the wall clock it hardly depends on what else the machine does. Ours runs the same
 view, and besides adds control groups, limits, the log, listeners and the check of outputs.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +32,11 @@ def run(command: Sequence[str]) -> None:
     subprocess.run(command, check=True)
 
 
+def cpu_seconds() -> float:
+    own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + below.ru_utime + below.ru_stime
+
+
 def bubblewrap_command(workspace: Path) -> list[str]:
     python = Path(sys.executable)
     readable = sandbox.program_folders(python, sandbox.import_roots(python))
@@ -43,12 +50,13 @@ async def main(rounds: int) -> int:
         environments["sandboxed"] = LocalEnvironment(LocalOptions(sandbox="bubblewrap"))
     stage = Stage("bench", "debug", COMMAND, time_limit=60.0, resources=Resources(memory_mb=500))
     times: dict[str, list[float]] = {}
+    cpu: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(tempfile.mkdtemp(dir=folder))
         alone = bubblewrap_command(workspace)
         for number in range(rounds + 1):
             for name in ("bare process", "bubblewrap alone", *environments):
-                began = time.perf_counter()
+                began, began_cpu = time.perf_counter(), cpu_seconds()
                 if name == "bare process":
                     run(COMMAND)
                 elif name != "bubblewrap alone":
@@ -58,10 +66,11 @@ async def main(rounds: int) -> int:
                     run(alone)
                 if number:  # the first round pays for probes
                     times.setdefault(name, []).append((time.perf_counter() - began) * 1000)
+                    cpu[name] = cpu.get(name, 0.0) + (cpu_seconds() - began_cpu) * 1000 / rounds
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, median in medians.items():
         ratios = ", ".join(f"{median / medians[other]:.2f} x {other}" for other in ("bare process", "bubblewrap alone"))
-        print(f"{name:18} {median:7.2f} ms  ({ratios})")
+        print(f"{name:18} {median:7.2f} ms  ({ratios}), {cpu[name]:.2f} ms of CPU")
     if "sandboxed" not in environments:
         print("bubblewrap does not work here: no comparison")
         return 0

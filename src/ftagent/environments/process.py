@@ -76,7 +76,8 @@ class Running:
         gone = self.group.kill(KILL_SECONDS)
         if self._control_kills:
             self._wait(KILL_SECONDS)
-        elif not self.group.folders:
+        elif not self.group.folders and self._process.poll() is None:
+            # Not when it is collected: the number may be another process's by now.
             # bubblewrap's init first: when it is gone, the kernel has ended all that was in its namespace.
             proctree.kill(proctree.children(self.pid))
             self._wait(0.5)
