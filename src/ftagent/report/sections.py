@@ -61,7 +61,7 @@ def honesty(state: State) -> list[str]:
     seal = (
         "Sealed: commands could read neither the answers nor the network."
         if sealed
-        else "**Not sealed**: commands could have read answers or the network. Do not compare these scores with sealed ones."
+        else "**Not sealed**: commands could have read answers or the network; these scores do not compare with sealed ones."
     )
     return ["## How it was measured", "", f"- The sealed test split was {times}.", f"- {seal}", *_baseline(state), ""]
 

@@ -7,10 +7,10 @@ import time
 from typing import TextIO
 
 from ftagent.cli.progress.sentences import greeting, sentence
-from ftagent.report.text import clean
 from ftagent.core.events import Record
 from ftagent.core.state import State
 from ftagent.core.types import StepName
+from ftagent.report.text import clean
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
