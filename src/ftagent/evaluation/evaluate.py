@@ -15,7 +15,7 @@ from ftagent.core.protocols import Environment
 from ftagent.core.types import Mount, Resources, Score, Split, Stage
 from ftagent.core.workspace import Workspace
 from ftagent.evaluation.benchmark import Benchmark, Item
-from ftagent.evaluation.prediction import PREDICTIONS, Decoding, prediction_files
+from ftagent.evaluation.prediction import PREDICT_COMMAND, PREDICTIONS, TOOLKIT_VARIABLES, Decoding, prediction_files
 from ftagent.evaluation.scoring import Graded, details_lines, score_file
 
 
@@ -68,23 +68,7 @@ async def evaluate(
     ScoreUnavailable, EnvironmentUnavailable.
     """
     items = _items(benchmark, split, limit)
-    mounts = [Mount("MODEL", str(model.absolute()))]
-    if adapter is not None:
-        if not (adapter / "adapter_config.json").is_file():
-            raise RequestError(f"--adapter {adapter}: the folder has no adapter_config.json")
-        mounts.append(Mount("ADAPTER", str(adapter.absolute())))
-    where = str(adapter.absolute()) if adapter is not None else None
-    stage = Stage(
-        "predict",
-        "predict",
-        ("python", "-P", "-m", "ftagent.toolkit.predict", "predict.yaml"),
-        time_limit=time_limit,
-        resources=Resources(gpus=tuple(gpus)),
-        mounts=tuple(mounts),
-        variables={"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
-        files=prediction_files(benchmark, items, decoding, str(model.absolute()), where),
-        outputs=(PREDICTIONS,),
-    )
+    stage = _stage(prediction_mounts(model, adapter), benchmark, items, decoding, time_limit, tuple(gpus))
     folder = Workspace(workspace)
     folder.write(stage.files)
     await environment.prepare("predict")
@@ -98,6 +82,38 @@ async def evaluate(
     folder.collect(PREDICTIONS, collected)
     score, graded = await asyncio.to_thread(score_file, benchmark, items, collected, tuple(pass_k))
     return Evaluation(benchmark.name, split, score, graded)
+
+
+def prediction_mounts(model: Path, adapter: Path | None) -> tuple[Mount, ...]:
+    """What predicting reads. Raises RequestError for a folder that holds no adapter."""
+    mounts = [Mount("MODEL", str(model.absolute()))]
+    if adapter is not None:
+        if not (adapter / "adapter_config.json").is_file():
+            raise RequestError(f"--adapter {adapter}: the folder has no adapter_config.json")
+        mounts.append(Mount("ADAPTER", str(adapter.absolute())))
+    return tuple(mounts)
+
+
+def _stage(
+    mounts: tuple[Mount, ...],
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    decoding: Decoding,
+    time_limit: float,
+    gpus: tuple[str, ...],
+) -> Stage:
+    sources = {mount.name: mount.source for mount in mounts}
+    return Stage(
+        "predict",
+        "predict",
+        PREDICT_COMMAND,
+        time_limit=time_limit,
+        resources=Resources(gpus=gpus),
+        mounts=mounts,
+        variables=TOOLKIT_VARIABLES,
+        files=prediction_files(benchmark, items, decoding, sources["MODEL"], sources.get("ADAPTER")),
+        outputs=(PREDICTIONS,),
+    )
 
 
 def score_predictions(
