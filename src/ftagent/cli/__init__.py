@@ -36,7 +36,7 @@ def run(words: list[str]) -> int:
 
 
 def _usage(error: Exception) -> str:
-    message = getattr(error, "format_message", error.__str__)().rstrip(".")
+    message = getattr(error, "format_message", error.__str__)().rstrip(".").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     return f"{message}; see `{context.command_path} --help`" if context else message
 

@@ -33,8 +33,6 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "stop": Entry("stop", "stop", "Stop a running run cleanly."),
     "report": Entry("report", "report", "Write the report of a run."),
     "compare": Entry("compare", "compare", "Compare two runs."),
-    "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
-    "score": Entry("score", "score", "Score a file of predictions on a benchmark."),
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),
@@ -65,7 +63,7 @@ class LazyGroup(TyperGroup):
             return None
         if isinstance(entry, Entry):
             return _command(cmd_name, entry)
-        return _group(cmd_name, GROUP_HELP[cmd_name], entry)
+        return _group(GROUP_HELP[cmd_name], entry)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
@@ -118,14 +116,14 @@ def _app(completion: bool = False) -> typer.Typer:
     return typer.Typer(rich_markup_mode=None, add_completion=completion, pretty_exceptions_enable=False)
 
 
-def _group(name: str, help_text: str, table: Mapping[str, Entry]) -> LazyGroup:
+def _group(help_text: str, table: Mapping[str, Entry]) -> LazyGroup:
     app = _app()
 
     def group(ctx: typer.Context) -> None:
         if ctx.invoked_subcommand is None:
             typer.echo(ctx.get_help())
 
-    app.callback(name=name, cls=LazyGroup, invoke_without_command=True, help=help_text)(group)
+    app.callback(cls=LazyGroup, invoke_without_command=True, help=help_text)(group)
     built = typer.main.get_command(app)
     assert isinstance(built, LazyGroup)
     built.table = table

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ftagent.cli import log
 from ftagent.cli.progress import choose, resume_command
-from ftagent.report.text import clock, plural
+from ftagent.core.run_folder import RunFolder
+from ftagent.report.text import clean, clock, plural
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ftagent.app import Result
     from ftagent.cli.common import Common
     from ftagent.core.observer import Observer
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
     """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
     progress = choose(as_json, settings.loop.log_typing_delay)
-    log.configure(settings.loop.log_format_console, progress.log, common.debug)
+    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug)
     for name, value in settings.hub.environment().items():
         # Hub libraries read these when they are imported, which is later than this.
         os.environ.setdefault(name, value)
@@ -33,6 +36,9 @@ def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[
         result = session(progress)
     finally:
         progress.close()
+        end_log()
+    if result.error:
+        typer.echo(f"error: {clean(result.error)}", err=True)
     if as_json:
         import json
 
@@ -48,7 +54,9 @@ def closing(result: Result) -> list[str]:
     document = result.document
     best = document.get("best") or {}
     loops = plural(int(document.get("loops", 0)), "loop")
-    lines = [f"{document.get('status')}: {loops} in {clock(float(document.get('seconds') or 0))}"]
+    limit = document.get("limit")
+    how = f"{limit} is reached" if limit else str(document.get("status"))
+    lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}"]
     if best.get("verdict"):
         what = "nothing beat the baseline" if best.get("loop") is None else f"best is loop {best['loop']}"
         lines.append(f"{what}: {best['verdict']}")
@@ -56,8 +64,18 @@ def closing(result: Result) -> list[str]:
     if (report := result.run / "report.md").is_file():
         lines.append(f"report: {report}")
     if result.exit_code == 3 or document.get("status") in {"stopped", "budget"}:
-        lines.append(resume_command(result.run))
+        lines.append(resume_command(result.run) + _higher(result.run, str(limit)))
     return lines
+
+
+def _higher(run: Path, limit: str) -> str:
+    """The option that lets a resumed run get further: twice the total that was reached."""
+    limits = RunFolder(run).state().limits
+    if limit == "--timeout" and limits.timeout is not None:
+        return f" --timeout {2 * limits.timeout:.0f}s"
+    if limit == "--budget-usd" and limits.budget_usd is not None:
+        return f" --budget-usd {2 * limits.budget_usd:g}"
+    return ""
 
 
 def _pair(document: dict[str, object], split: str) -> str:
@@ -67,8 +85,8 @@ def _pair(document: dict[str, object], split: str) -> str:
     return f"  {split}: {_value(best.get(split))}, baseline {_value(base.get(split))}"
 
 
-def _value(score: dict[str, object] | None) -> str:
+def _value(score: dict[str, Any] | None) -> str:
     if not score:
         return "missing"
-    low, high = score["ci95"]  # type: ignore[misc]  # S of CLI.md: two numbers
+    low, high = score["ci95"]
     return f"{score['value']:.3f} ({low:.3f} to {high:.3f}, n {score['n']})"

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import itertools
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from ftagent.core import events, policy
 from ftagent.core.check import static_check
@@ -56,13 +56,17 @@ class Engine:
         self._agent = agent
         self._options = options
         self._brief = scenario.brief()
-        self._executor = Executor(session, scenario, environment)
+        self._executor = Executor(session, scenario, environment, self._brief.model_folder)
         self._order = asyncio.Condition()
         self._limit = ""
+        self._keeping: list[int] | None = None
         self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
 
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
+        leader = self._session.state.leader
+        if leader is not None and not self._executor.has_weights(self._session.state, leader.loop):
+            raise self._executor.gone(leader.loop, self._executor.model(leader.loop))
         try:
             async with asyncio.timeout(self._session.seconds_left()):
                 await self._measure_baseline()
@@ -85,7 +89,6 @@ class Engine:
         if "validation" in self._session.state.baseline_scores:
             return
         self._session.begin_step()
-        self._executor.place_files(baseline)
         score, failure = await self._executor.score(baseline, "validation")
         if score is None:
             raise FtagentError(f"the baseline could not be measured: {failure}")
@@ -119,7 +122,7 @@ class Engine:
         async with self._step(loop, "propose"):
             hypothesis = await self._agent.propose(self._brief, self._trace(loop))
             folder = self._session.folder.step(loop, "propose")
-            self._session.folder.write_json(folder / "hypothesis.json", asdict(hypothesis))
+            self._session.folder.write_json(folder / "hypothesis.json", hypothesis)
             self._session.record(events.Proposed(loop, hypothesis))
 
     async def _code(self, loop: int) -> None:
@@ -161,7 +164,7 @@ class Engine:
         async with self._step(loop, "run"):
             failure, started = self._experiment(loop).failure, self._session.journal.elapsed
             if not failure:
-                self._executor.place_files(self._candidate(loop))
+                self._executor.open_workspace(self._candidate(loop))
                 failed = await self._executor.stages(self._candidate(loop), "full")
                 failure = describe(failed) if failed else ""
             if not failure and "validation" not in self._experiment(loop).scores:
@@ -174,25 +177,30 @@ class Engine:
             return
         async with self._step(loop, "feedback"):
             experiment, trace = self._experiment(loop), self._session.state.trace(loop, loop)
-            outcome = policy.judge(experiment, trace)
+            outcome = policy.judge(experiment, self._session.state.leader, trace.baseline, trace.direction)
             said = await self._agent.reflect(self._brief, trace, experiment, outcome)
             feedback = replace(said, decision=outcome.decision)
             folder = self._session.folder.step(loop, "feedback")
-            self._session.folder.write_json(folder / "feedback.json", asdict(feedback))
+            self._session.folder.write_json(folder / "feedback.json", feedback)
             self._session.record(events.Reflected(loop, feedback))
-            self._drop_weights()
+            self._drop_weights(loop)
 
-    def _drop_weights(self) -> None:
+    def _drop_weights(self, loop: int) -> None:
         """Keep the weights of the best and its challengers; those in flight are never touched."""
         if self._options.keep == "all":
             return
         state = self._session.state
-        done = [e for e in state.experiments if e.last_step == "feedback"]
+        if self._keeping is None:
+            self._keeping = [n for n in range(loop) if state.complete(n) and self._executor.has_weights(state, n)]
+        held = [state.experiments[number] for number in (*self._keeping, loop)]
         baseline = state.baseline_scores.get("validation")
-        keep = policy.challengers(done, baseline, self._brief.direction, self._options.policy)
-        for experiment in done:
+        keep = policy.challengers(held, baseline, self._brief.direction, self._options.policy)
+        if state.leader is not None and state.leader.loop not in keep:
+            keep.append(state.leader.loop)
+        for experiment in held:
             if experiment.loop not in keep:
-                self._executor.drop_weights(experiment.loop, self._brief.model_folder)
+                self._executor.drop_weights(experiment.loop)
+        self._keeping = keep
 
     def _experiment(self, loop: int) -> Experiment:
         return self._session.state.experiments[loop]

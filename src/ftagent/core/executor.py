@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 from ftagent.core import events
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
+from ftagent.core.state import State
 from ftagent.core.statistics import score_of
 from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
@@ -24,8 +24,9 @@ _LOST_RETRIES = 2
 class Executor:
     """Knows where things lie and what was done already; judges nothing."""
 
-    def __init__(self, session: Session, scenario: Scenario, environment: Environment) -> None:
+    def __init__(self, session: Session, scenario: Scenario, environment: Environment, model_folder: str) -> None:
         self._session = session
+        self._model_folder = model_folder
         self._scenario = scenario
         self._environment = environment
 
@@ -39,11 +40,9 @@ class Executor:
         folder = self._session.folder
         path = folder.workspace(candidate.loop, attempt if purpose == "debug" else None).absolute()
         await self._environment.prepare(purpose)
-        fresh = not path.exists()
         for stage in self._scenario.stages(candidate, purpose, split):
             done = self._session.find_stage(candidate.loop, purpose, split, attempt, stage.name)
             if done is None:
-                self._check_present(candidate, purpose, fresh)
                 execution = await self._execute(stage, candidate, path, split, attempt)
             else:
                 execution = done.execution
@@ -54,6 +53,7 @@ class Executor:
     async def score(self, candidate: Candidate, split: Split) -> tuple[Score | None, str]:
         """Predict on `split` and score outside. (None, why) where there is no score."""
         loop = candidate.loop
+        self.open_workspace(candidate)
         failed = await self.stages(candidate, "predict", split)
         if failed:
             return None, describe(failed)
@@ -62,7 +62,7 @@ class Executor:
             score = await self._scenario.score(predictions, split)
         except ScoreUnavailable as error:
             return None, f"no score: {error}"
-        self._session.folder.write_json(self._session.folder.running(loop) / f"{split}.json", asdict(score))
+        self._session.folder.write_json(self._session.folder.running(loop) / f"{split}.json", score)
         self._session.record(events.Scored(loop, split, score))
         return score, ""
 
@@ -74,26 +74,32 @@ class Executor:
             Workspace(workspace).collect(METRICS, target)
         return _thin(_read_losses(target))
 
-    def place_files(self, candidate: Candidate) -> None:
-        """Put a candidate's files into its workspace, for scenarios that score without a stage."""
-        Workspace(self._session.folder.workspace(candidate.loop)).write(candidate.files)
-
-    def drop_weights(self, loop: int, model_folder: str) -> None:
-        """Delete an experiment's weights; everything else of it stays."""
-        shutil.rmtree(self._session.folder.workspace(loop) / model_folder, ignore_errors=True)
-
-    def _check_present(self, candidate: Candidate, purpose: Purpose, fresh: bool) -> None:
-        """A workspace whose earlier stages are recorded must still be there."""
-        loop = candidate.loop
-        if loop is None or purpose == "debug" or not fresh:
+    def open_workspace(self, candidate: Candidate) -> None:
+        """Make a candidate's workspace, with its files in it. Raises WorkspaceMissing when it was there and is gone."""
+        path, loop = self._session.folder.workspace(candidate.loop), candidate.loop
+        if path.exists():
             return
-        recorded = [record for record in self._session.state.experiments[loop].stages if record.purpose != "debug"]
-        if recorded:
-            run = self._session.folder.path
-            raise WorkspaceMissing(
-                f"{self._session.folder.workspace(loop)}: the workspace of loop {loop} is gone; "
-                f"`ftagent resume {run} --from {loop}:run` makes it again"
-            )
+        if loop is not None and any(r.purpose != "debug" for r in self._session.state.experiments[loop].stages):
+            raise self.gone(loop, path)
+        Workspace(path).write(candidate.files, durable=False)
+
+    def gone(self, loop: int, path: Path) -> WorkspaceMissing:
+        """The error for something of `loop` that should be on disk and is not."""
+        again = f"`ftagent resume {self._session.folder.path} --from {loop}:run` makes it again"
+        return WorkspaceMissing(f"{path}: gone since loop {loop} ran; {again}")
+
+    def model(self, loop: int) -> Path:
+        """Where an experiment's weights lie."""
+        return self._session.folder.workspace(loop) / self._model_folder
+
+    def has_weights(self, state: State, loop: int) -> bool:
+        """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
+        trained = any(record.purpose == "full" for record in state.experiments[loop].stages)
+        return not trained or self.model(loop).is_dir()
+
+    def drop_weights(self, loop: int) -> None:
+        """Delete an experiment's weights; everything else of it stays."""
+        shutil.rmtree(self.model(loop), ignore_errors=True)
 
     async def _execute(
         self, stage: Stage, candidate: Candidate, path: Path, split: Split | None, attempt: int
@@ -107,7 +113,7 @@ class Executor:
         session.observer.step(loop, step, stage.name)
         for _ in range(1 + _LOST_RETRIES):
             try:
-                Workspace(path).write({**candidate.files, **stage.files})
+                Workspace(path).write({**candidate.files, **stage.files}, durable=False)
                 execution = await self._environment.execute(
                     stage, path, lambda line: session.observer.line(loop, stage.name, line), log
                 )
@@ -119,7 +125,7 @@ class Executor:
                 break
             session.observer.note(f"{stage.name}: lost ({execution.detail}); tried again")
         session.record(events.StageFinished(loop, attempt, stage.purpose, split, execution))
-        session.folder.write_json(log.with_suffix(".json"), asdict(execution))
+        session.folder.write_json(log.with_suffix(".json"), execution)
         return execution
 
     def _collect(self, loop: int | None, split: Split) -> Path:

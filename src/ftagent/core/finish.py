@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ftagent.core import events, policy
-from ftagent.core.errors import WorkspaceMissing
 from ftagent.core.executor import Executor, with_split
 from ftagent.core.protocols import Scenario
 from ftagent.core.session import Session
@@ -33,13 +32,15 @@ class Finish:
         if self._session.state.status is not None:
             return
         self._session.observer.step(None, None, "finish")
-        best = await self._select()
-        await self._open_test(best)
-        self._session.record(self._claim(best))
-        self._keep_best(best)
+        if self._session.state.selected is None:
+            best = await self._select()
+            await self._open_test(best)
+            self._session.record(self._claim(best))
+        selected = self._session.state.selected
+        self._keep_best(selected.loop if selected else None)
         if keep == "none":
             for experiment in self._session.state.experiments:
-                self._executor.drop_weights(experiment.loop, self._brief.model_folder)
+                self._executor.drop_weights(experiment.loop)
         self._session.record(events.Finished(status))
 
     async def _select(self) -> int | None:
@@ -49,7 +50,8 @@ class Finish:
         """
         state, options = self._session.state, self._options
         baseline = state.baseline_scores.get("validation")
-        near = policy.challengers(state.experiments, baseline, self._brief.direction, options)
+        here = [e for e in state.experiments if e.validation and self._executor.has_weights(state, e.loop)]
+        near = policy.challengers(here, baseline, self._brief.direction, options)
         if len(near) > 1:
             for loop in near:
                 if "confirm" not in state.experiments[loop].scores:
@@ -111,15 +113,10 @@ class Finish:
         for path in (staging, old):
             shutil.rmtree(path, ignore_errors=True)
         experiment = self._session.state.experiments[best]
-        model = folder.workspace(best) / self._brief.model_folder
-        trained = any(record.purpose == "full" for record in experiment.stages)
-        if model.is_dir():
+        if not self._executor.has_weights(self._session.state, best):
+            raise self._executor.gone(best, self._executor.model(best))
+        if self._executor.model(best).is_dir():
             Workspace(folder.workspace(best)).collect(self._brief.model_folder, staging)
-        elif trained:
-            raise WorkspaceMissing(
-                f"{model}: the weights of loop {best} are gone; "
-                f"`ftagent resume {folder.path} --from {best}:run` trains them again"
-            )
         Workspace(staging / "files").write(experiment.files)
         if folder.best.exists():
             folder.best.rename(old)

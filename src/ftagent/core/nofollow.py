@@ -47,8 +47,8 @@ def kind(status: os.stat_result) -> str:
     return "link" if stat.S_ISLNK(status.st_mode) else "special"
 
 
-def write_at(folder: int, name: str, content: bytes, shown: str) -> None:
-    """Replace the plain file `name` atomically and durably; `shown` names it in errors."""
+def write_at(folder: int, name: str, content: bytes, shown: str, durable: bool = True) -> None:
+    """Replace the plain file `name` atomically, durably if asked; `shown` names it in errors."""
     temporary = temporary_name()
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -58,8 +58,9 @@ def write_at(folder: int, name: str, content: bytes, shown: str) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException as error:
         with contextlib.suppress(OSError):

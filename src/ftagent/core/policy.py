@@ -62,16 +62,16 @@ def choose(trace: Trace, options: PolicyOptions) -> Choice:
     return Choice("improve", parent) if parent is not None else Choice("draft", None)
 
 
-def judge(experiment: Experiment, trace: Trace) -> Outcome:
-    """Is `experiment` what to build on, given all before it? A search decision, not a claim."""
-    score, baseline = experiment.validation, trace.baseline
-    if score is None or baseline is None:
+def judge(experiment: Experiment, leader: Experiment | None, baseline: Score | None, direction: Direction) -> Outcome:
+    """Is `experiment` what to build on rather than `leader` (None: the baseline)? A search decision, not a claim."""
+    if experiment.validation is None or baseline is None:
         return Outcome(None, experiment.failure, "failed", experiment.failure or "it has no score")
-    best = ranking((*trace.experiments, experiment), baseline, trace.direction)[0]
+    rivals = [experiment] if leader is None else [leader, experiment]
+    best = ranking(rivals, baseline, direction)[0]
     if best == experiment.loop:
-        return Outcome(score, "", "accept", "best posterior mean so far")
-    leader = "the baseline" if best is None else f"loop {best}"
-    return Outcome(score, "", "reject", f"{leader} has a better posterior mean")
+        return Outcome(experiment.validation, "", "accept", "best posterior mean so far")
+    name = "the baseline" if best is None else f"loop {best}"
+    return Outcome(experiment.validation, "", "reject", f"{name} has a better posterior mean")
 
 
 def ranking(experiments: Sequence[Experiment], baseline: Score | None, direction: Direction) -> list[int | None]:

@@ -15,8 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ftagent.core.errors import RequestError, RunLocked
-from ftagent.core.files import atomic_write
+from ftagent.core.files import atomic_write, storage_error
 from ftagent.core.journal import read_records
 from ftagent.core.state import State, fold
 from ftagent.core.types import StepName
@@ -85,9 +87,13 @@ class RunFolder:
         return self.workspaces / subject / ("full" if debug_attempt is None else f"debug_{debug_attempt}")
 
     def write_json(self, path: Path, document: Any) -> None:
-        """Write an artefact whole or not at all. Raises StorageFull."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+        """Write a dataclass or plain JSON types, whole or not at all. Raises StorageFull."""
+        text = msgspec.json.format(msgspec.json.encode(document), indent=1)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise storage_error(path.parent, error) or error from error
+        atomic_write(path, text + b"\n")
 
     def read_record(self) -> dict[str, Any]:
         """run.json. Raises RequestError when this is no run folder or the file does not read."""

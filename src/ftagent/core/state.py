@@ -50,20 +50,22 @@ class State:
     limits: Limits = field(default_factory=Limits)
     started_at: float = 0.0
     elapsed: float = 0.0
+    cost_usd: float = 0.0
+    """Spent on everything, what was taken back included."""
     baseline_scores: dict[Split, Score] = field(default_factory=dict)
     baseline_stages: list[StageRecord] = field(default_factory=list)
     experiments: list[Experiment] = field(default_factory=list)
     """By loop number, without gaps."""
+    leader: Experiment | None = None
+    """The last experiment that was accepted; None while that is the baseline."""
+    _shown: list[Experiment] = field(default_factory=list)
+    """`experiments` without their test scores, kept beside them so that a trace costs no pass over all."""
     test_openings: int = 0
     test_is_open: bool = False
     """Opened by a finish that has not ended yet."""
     selected: events.Selected | None = None
     status: Status | None = None
     """Set once finished; None while there is work left."""
-
-    @property
-    def cost_usd(self) -> float:
-        return sum(experiment.cost_usd for experiment in self.experiments)
 
     @property
     def steps_done(self) -> int:
@@ -84,7 +86,7 @@ class State:
         created = self.created
         if created is None:
             raise ValueError("a run without its first event has no trace")
-        known = tuple(_without_test(experiment) for experiment in self.experiments[:seen])
+        known = tuple(self._shown[:seen])
         pending = tuple(experiment.hypothesis for experiment in self.experiments[seen:loop])
         return Trace(loop, created.seed, created.direction, self.baseline_scores.get("validation"), known, pending)
 
@@ -92,6 +94,7 @@ class State:
         """Take in one event. Raises ValueError where the journal contradicts itself."""
         self.elapsed = max(self.elapsed, record.elapsed)
         event = record.event
+        self.cost_usd += getattr(event, "cost_usd", 0.0)
         match event:
             case events.Created():
                 self.created, self.limits, self.started_at = event, event.limits, record.at
@@ -121,8 +124,8 @@ class State:
         if event.loop != len(self.experiments):
             raise ValueError(f"loop {event.loop} proposed after {len(self.experiments)} loops")
         self.experiments.append(Experiment(event.loop, event.hypothesis, cost_usd=event.cost_usd))
-        self.status = None
-        self.test_is_open = False
+        self._shown.append(self.experiments[-1])
+        self._unfinish()
 
     def _advance(self, event: Event) -> None:
         loop: int = event.loop  # type: ignore[union-attr,assignment]  # only events of a loop come here
@@ -148,6 +151,15 @@ class State:
             case _:
                 raise ValueError(f"{type(event).__name__} is no event of a loop")
         self.experiments[loop] = new
+        self._shown[loop] = _without_test(new)
+        if isinstance(event, events.Reflected):
+            self._unfinish()
+            if event.feedback.decision == "accept":
+                self.leader = self._shown[loop]
+
+    def _unfinish(self) -> None:
+        """There is more to choose from than when the run was last finished."""
+        self.status, self.selected, self.test_is_open = None, None, False
 
 
 def effective(records: Iterable[Record]) -> list[Record]:
@@ -167,8 +179,9 @@ def fold(path: Path, records: Sequence[Record]) -> State:
     state = State(path)
     for record in effective(records):
         state.apply(record)
-    # Time spent on what was taken back is spent all the same, and so is every look at the sealed test.
+    # Time and money spent on what was taken back are spent all the same.
     state.elapsed = max((record.elapsed for record in records), default=0.0)
+    state.cost_usd = sum(getattr(record.event, "cost_usd", 0.0) for record in records)
     return state
 
 

@@ -82,10 +82,10 @@ class Workspace:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def write(self, files: Files) -> None:
-        """Write all `files`, each atomically and on disk; missing folders are made, the workspace's own too.
+    def write(self, files: Files, *, durable: bool = True) -> None:
+        """Write all `files`, each atomically; missing folders are made, the workspace's own too.
 
-        All names are checked before anything is written.
+        With `durable` they are on disk (fsync) before this returns. All names are checked before anything is written.
 
         Raises:
             UnsafePath: a bad name, a symlink as parent or target, or a folder where a file should be.
@@ -101,7 +101,7 @@ class Workspace:
             raise (storage_error(self.path, error) or wrapped(str(self.path), error)) from error
         for name, parts, content in checked:
             with self._folder(parts[:-1], name, make=True) as folder:
-                write_at(folder, parts[-1], content, name)
+                write_at(folder, parts[-1], content, name, durable)
 
     def exists(self, relative: str) -> bool:
         """True for a file or folder that is reached through no symlink. Raises UnsafePath for a bad name."""

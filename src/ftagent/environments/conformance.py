@@ -53,7 +53,7 @@ async def run_check(check: Check, factory: Factory, folder: Path) -> Result:
         status, reason = "not applicable", str(error)
     except CheckFailed as error:
         status, reason = "fail", str(error)
-    except (FtagentError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever an environment raises is a finding about it
         status, reason = "fail", f"{type(error).__name__}: {error}"
     finally:
         await environment.close()

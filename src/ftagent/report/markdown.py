@@ -11,7 +11,7 @@ from ftagent.core.types import Experiment
 from ftagent.report import sections
 from ftagent.report.diff import changes
 from ftagent.report.markup import block, plain, table
-from ftagent.report.text import clock, plural, score_text
+from ftagent.report.text import SPLITS, clock, plural, score_text
 from ftagent.report.tree import tree_lines
 from ftagent.report.usage import how_to_use
 
@@ -46,7 +46,7 @@ def _scores(state: State, figures: list[Path], run: Path) -> list[str]:
     selected = state.selected.loop if state.selected else None
     chosen = state.experiments[selected].scores if selected is not None else {}
     rows = []
-    for split in ("validation", "confirm", "test"):
+    for split in SPLITS:
         base, best = state.baseline_scores.get(split), chosen.get(split)
         if base is None and best is None and split == "confirm":
             continue

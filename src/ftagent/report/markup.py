@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 
 from ftagent.report.text import clean
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|!~&$])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&])")
 
 
 def plain(text: str) -> str:
     """One line of text that shows as it was written."""
     escaped = _SPECIAL.sub(r"\\\1", clean(text))
-    return re.sub(r"^([-+=]|\d+\.)", r"\\\1", escaped)
+    # Only at the start of a line do these make a heading, a list or a rule.
+    return re.sub(r"^(\d*)([-+=#.)])", r"\1\\\2", escaped) if re.match(r"[-+=#]|\d+[.)]\s", escaped) else escaped
 
 
 def code(text: str) -> str:

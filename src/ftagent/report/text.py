@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from unicodedata import category
 
-from ftagent.core.types import Score
+from ftagent.core.types import Score, Split
 
+SPLITS: tuple[Split, ...] = ("validation", "confirm", "test")
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -48,6 +52,7 @@ def plural(count: int, word: str) -> str:
 
 def clean(text: str) -> str:
     """One line without control characters: what others wrote must not steer the terminal."""
+    text = _ESCAPE.sub("", text)
     return " ".join("".join(" " if category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text).split())
 
 
@@ -64,7 +69,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     columns = min(width, len(finite))
     edges = [index * len(finite) // columns for index in range(columns + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, span = min(means), max(means) - min(means)
     return "".join(BARS[round((mean - low) / span * (len(BARS) - 1)) if span else 0] for mean in means)
 

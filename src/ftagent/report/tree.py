@@ -48,9 +48,7 @@ def _branches(items: list[Experiment], indent: str) -> list[tuple[Experiment, st
 
 
 def _label(item: Experiment, selected: int | None) -> str:
-    if item.validation:
-        result = number(item.validation.value)
-    else:
-        result = "failed" if item.feedback else "unfinished"
+    unscored = "failed" if item.feedback else "unfinished"
+    result = number(item.validation.value) if item.validation else unscored
     mark = " *" if item.loop == selected else ""
     return f"loop {item.loop} {result}{mark}  {shorten(item.hypothesis.title, 70)}"

@@ -39,6 +39,7 @@ _OURS = ("FT_", "DS_", "FTAGENT_")
 # Read elsewhere: by the tests and by fault injection.
 _INTERNAL = ("FTAGENT_REQUIRE", "FTAGENT_FAILPOINT")
 _CREDENTIAL = re.compile(r"[A-Z0-9_]+_(API_KEY|API_BASE|API_VERSION|BASE_URL|API_TOKEN|AUTH_TOKEN)")
+_PENDING_ENVIRONMENTS = ("docker", "conda", "ray")
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)
 
@@ -184,7 +185,15 @@ def shown(value: Any) -> Any:
 
 
 def _warnings(values: tuple[Value, ...]) -> list[str]:
-    return [value.variable.warning for value in values if value.variable.warning and not value.is_default]
+    notes = []
+    for value in values:
+        if value.is_default:
+            continue
+        if value.variable.warning:
+            notes.append(value.variable.warning)
+        elif value.variable.name == "FT_CODER_COSTEER_ENV_TYPE" and value.value in _PENDING_ENVIRONMENTS:
+            notes.append(f"{value.variable.name}={value.value} is accepted but not there yet: auto is used")
+    return notes
 
 
 def _unknown(raw: _Sources, values: tuple[Value, ...]) -> list[str]:

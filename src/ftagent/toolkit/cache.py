@@ -1,6 +1,6 @@
 """A key-value cache that grows in place and from which rows can be dropped.
 
-The usual dynamic cache copies everything it holds for each new token; on a CPU that costs as much as the model.
+The usual dynamic cache copies all that it holds for each new token; on a CPU that costs as much as the model.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ GROWTH = 64
 
 
 class GrowingLayer:
-    """Keys and values of one layer, (rows, heads, positions, head size), in the shape that transformers expects."""
+    """Keys and values of one layer, (rows, heads, positions, head size), as transformers expects them."""
 
     is_sliding = False
     is_compileable = False

@@ -1,10 +1,11 @@
-"""What the commands `train` and `predict` share: one argument, JSON lines on stdout, one line for an error."""
+"""What `train` and `predict` share: one argument, JSON lines on stdout, one line for an error."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ def run_command(
     # Threads that spin while they wait take the cores from each other; read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # They are about the insides of libraries, and nobody who runs a training can act on them.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     try:
         if len(arguments) != 1 or arguments[0].startswith("-"):
             raise ToolkitError(f"usage: python -m ftagent.toolkit.{name} {name}.yaml")

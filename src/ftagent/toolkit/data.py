@@ -67,7 +67,9 @@ def read_questions(path: Path) -> list[Question]:
         seen[identity] = line
         messages = _messages(value, place)
         if messages[-1]["role"] == "assistant":
-            raise ToolkitError(f"{place}: the last message is the assistant's, so there is nothing to predict")
+            raise ToolkitError(
+                f"{place}: the last message is the assistant's, so there is nothing to predict"
+            )
         rows.append(Question(identity, messages, line))
     if not rows:
         raise ToolkitError(f"{path}: has no rows")

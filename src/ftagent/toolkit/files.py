@@ -19,7 +19,7 @@ def write_atomically(path: Path, text: str) -> None:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ class Draft:
 
     id: str
     sample: int
-    prompt: Sequence[int]
+    prompt: list[int]
     new: list[int] = field(default_factory=list)
     random: random.Random = field(default_factory=random.Random)
 
@@ -45,18 +45,22 @@ def generate(
 
 
 def batches(drafts: Sequence[Draft], config: PredictConfig) -> list[list[Draft]]:
-    """Drafts of similar length together, longest first; at most `batch_size` rows and `batch_tokens` tokens each."""
+    """Drafts of similar length together, longest first, within `batch_size` rows and `batch_tokens`."""
     result: list[list[Draft]] = []
     width = 0
     for draft in sorted(drafts, key=lambda draft: -len(draft.prompt)):
-        if not result or len(result[-1]) == config.batch_size or (len(result[-1]) + 1) * width > config.batch_tokens:
+        if (
+            not result
+            or len(result[-1]) == config.batch_size
+            or (len(result[-1]) + 1) * width > config.batch_tokens
+        ):
             result.append([])
             width = len(draft.prompt) + config.max_new_tokens
         result[-1].append(draft)
     return result
 
 
-def common_beginning(prompts: Sequence[Sequence[int]]) -> int:
+def common_beginning(prompts: Sequence[list[int]]) -> int:
     """Tokens that all prompts begin with; below every prompt's length. 0 for a single prompt."""
     if len(prompts) < 2:
         return 0
@@ -70,12 +74,17 @@ def _read_beginning(model: Any, ids: Sequence[int]) -> Any:
     import torch
 
     cache = new_cache(model.config.get_text_config().num_hidden_layers)
-    model(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(
+        input_ids=torch.tensor([ids], device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     return cache
 
 
 class _Batch:
-    """Rows that are generated together. `visible` (rows, positions): what the rows attend to, False on padding."""
+    """Rows that are generated together. `visible` (rows, positions) is False on padding."""
 
     def __init__(
         self, model: Any, drafts: list[Draft], shared: int, beginning: Any,
@@ -83,7 +92,8 @@ class _Batch:
     ) -> None:  # fmt: skip
         import torch
 
-        self.model, self.drafts, self.stops, self.config, self.finished = model, drafts, stops, config, finished
+        self.model, self.drafts, self.stops = model, drafts, stops
+        self.config, self.finished = config, finished
         layers = model.config.get_text_config().num_hidden_layers
         self.cache = repeat_cache(beginning, len(drafts)) if shared else new_cache(layers)
         rest = [list(draft.prompt[shared:]) for draft in drafts]
@@ -164,7 +174,8 @@ def sample(logits: Any, draws: Sequence[float], temperature: float, top_p: float
     """
     import torch
 
-    ordered, tokens = torch.sort(torch.softmax(logits.double() / temperature, dim=-1), dim=-1, descending=True)
+    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
+    ordered, tokens = torch.sort(probabilities, dim=-1, descending=True)
     cumulative = ordered.cumsum(dim=-1)
     kept = cumulative - ordered < top_p
     mass = (ordered * kept).sum(dim=-1, keepdim=True)

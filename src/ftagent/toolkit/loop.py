@@ -34,7 +34,7 @@ class Training:
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The rate of optimiser step `step`, counted from 0, of `steps`: linear warm-up, then the schedule, to 0."""
+    """The rate of step `step`, counted from 0, of `steps`: linear warm-up, then the schedule, to 0."""
     warmup = round(steps * config.warmup_ratio)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
@@ -46,7 +46,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def optimise(training: Training, progress: Progress) -> None:
-    """Take the steps after `progress.step`; `progress` is moved along. Lines go to metrics.jsonl and `emit`."""
+    """Take the steps after `progress.step`, moving `progress`. Lines go to metrics.jsonl and `emit`."""
     config = training.config
     losses = list(progress.losses)
     started = time.monotonic() - progress.seconds
@@ -71,7 +71,11 @@ def optimise(training: Training, progress: Progress) -> None:
             progress.losses = tuple(losses)
             if config.checkpoint_steps and progress.step % config.checkpoint_steps == 0 and not last:
                 save_checkpoint(
-                    config.output / CHECKPOINTS, training.identity, progress, training.model, training.optimizer
+                    config.output / CHECKPOINTS,
+                    training.identity,
+                    progress,
+                    training.model,
+                    training.optimizer,
                 )
 
 

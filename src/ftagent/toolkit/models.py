@@ -39,12 +39,13 @@ def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quiet: Any = logging
+    quiet.disable_progress_bar()
+    quiet.set_verbosity_error()
     target = choose_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             name,
             dtype=choose_dtype(dtype, target),
             use_safetensors=True,
@@ -52,12 +53,14 @@ def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
             attn_implementation="sdpa",
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ToolkitError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
+        raise ToolkitError(
+            f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}"
+        ) from error
     return model.to(torch.device(target)).eval(), tokenizer
 
 
 def decoder_layers(model: Any) -> tuple[str, list[Any]]:
-    """(name of the list inside `model`, transformer layers). Raises ToolkitError for an unknown architecture."""
+    """(name of their list in `model`, transformer layers). ToolkitError for an unknown architecture."""
     from torch import nn
 
     count = model.config.get_text_config().num_hidden_layers
@@ -68,7 +71,7 @@ def decoder_layers(model: Any) -> tuple[str, list[Any]]:
 
 
 def can_pack(model: Any, max_length: int) -> bool:
-    """Whether rows may share a sequence: attention must be all that mixes tokens, and reach over a whole row."""
+    """Whether rows may share a sequence: only attention mixes tokens, and it reaches over a whole row."""
     text = model.config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     window = getattr(text, "sliding_window", None)
@@ -93,13 +96,15 @@ def add_adapter(model: Any, config: TrainConfig) -> Any:
     wanted = present if config.target_modules == "all-linear" else list(config.target_modules)
     absent = [name for name in wanted if name not in present]
     if absent or not wanted:
-        raise ToolkitError(f"target_modules: {', '.join(absent) or 'none'}; the model has {', '.join(present)}")
+        raise ToolkitError(
+            f"target_modules: {', '.join(absent) or 'none'}; the model has {', '.join(present)}"
+        )
     chosen = list(range(len(layers) - config.layers, len(layers))) if config.layers else None
     return get_peft_model(
         model,
         LoraConfig(
             r=config.rank,
-            lora_alpha=config.alpha,
+            lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float works
             lora_dropout=config.dropout,
             target_modules=wanted,
             layers_to_transform=chosen,
@@ -128,7 +133,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         module = modules.get(name)
         if module is None or module.weight.shape != (up.shape[0], down.shape[1]):
             raise ToolkitError(f"adapter {str(folder)!r} is of another model: {name} does not fit")
-        delta = (up.double() @ down.double()) * scale
+        delta = (up.float() @ down.float()) * scale
         module.weight.data += delta.to(module.weight)
     return model
 
@@ -148,10 +153,12 @@ def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _is_plain(settings: dict[str, Any], weights: dict[str, Any]) -> bool:
     """Whether W + alpha/r · B·A over linear layers is all that the adapter is."""
-    plain = {"peft_type": "LORA", "bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False,
-             "lora_bias": False}
-    empty = ("rank_pattern", "alpha_pattern", "modules_to_save", "trainable_token_indices", "alora_invocation_tokens",
-             "target_parameters", "layer_replication")
+    plain = {"peft_type": "LORA", "bias": "none"}
+    empty = (
+        "use_dora", "use_rslora", "fan_in_fan_out", "lora_bias", "rank_pattern", "alpha_pattern",
+        "modules_to_save",
+        "trainable_token_indices", "alora_invocation_tokens", "target_parameters", "layer_replication",
+    )  # fmt: skip
     return (
         all(settings.get(key, value) == value for key, value in plain.items())
         and not any(settings.get(key) for key in empty)
@@ -165,4 +172,6 @@ def _merge_with_peft(model: Any, folder: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
     except (ValueError, RuntimeError, KeyError) as error:
-        raise ToolkitError(f"adapter {str(folder)!r} does not fit: {' '.join(str(error).split())[:300]}") from error
+        raise ToolkitError(
+            f"adapter {str(folder)!r} does not fit: {' '.join(str(error).split())[:300]}"
+        ) from error

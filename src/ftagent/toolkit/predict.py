@@ -1,4 +1,4 @@
-"""`python -m ftagent.toolkit.predict predict.yaml`: answers of a model, with or without adapter, to questions."""
+"""`python -m ftagent.toolkit.predict predict.yaml`: a model's answers to questions."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _refuse_too_long(model: Any, prompt: Sequence[int], config: PredictConfig, p
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if most is not None and len(prompt) + config.max_new_tokens > most:
         raise ToolkitError(
-            f"{place}: {len(prompt)} tokens and max_new_tokens {config.max_new_tokens} exceed the model's {most}"
+            f"{place}: {len(prompt)} tokens and {config.max_new_tokens} new ones exceed the model's {most}"
         )
 
 

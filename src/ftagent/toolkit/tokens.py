@@ -15,7 +15,7 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Row:
-    """One tokenised conversation. `labels` equals `ids` inside assistant turns, their end included, else −100."""
+    """One tokenised conversation. `labels` are `ids` in assistant turns, their end included, else −100."""
 
     ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -29,7 +29,7 @@ def encode_conversation(
     """Ids and labels of a row, at most `max_length` tokens.
 
     Prompt and reply are tokenised apart, because that is how the model will meet them when it predicts.
-    `stops` are the ids that end a turn. Raises ToolkitError with `source` and line for a row that cannot be learnt.
+    `stops` are the ids that end a turn. Raises ToolkitError with `source` and line.
     """
     place = f"{source}:{conversation.line}"
     messages = conversation.messages
@@ -57,14 +57,14 @@ def encode_conversation(
 
 
 def encode_question(tokenizer: Any, question: Question, source: str) -> list[int]:
-    """Ids of a prompt that ends where the assistant's reply begins. Raises ToolkitError with `source` and line."""
+    """Ids of a prompt, to where the assistant's reply begins. Raises ToolkitError with `source` and line."""
     place = f"{source}:{question.line}"
     refuse_special_tokens(tokenizer, question.messages, place)
     return _tokenise(tokenizer, render(tokenizer, question.messages, place, prompt=True))
 
 
 def render(tokenizer: Any, messages: Sequence[Message], place: str, prompt: bool = False) -> str:
-    """The text of `messages` under the chat template. Raises ToolkitError when there is none or it refuses them."""
+    """The text of `messages` under the chat template. ToolkitError: no template, or it refuses them."""
     from jinja2 import TemplateError
 
     if not getattr(tokenizer, "chat_template", None):

@@ -1,8 +1,8 @@
 """`python -m ftagent.toolkit.train train.yaml`: LoRA or full fine-tuning with assistant-only loss.
 
 The loop is our own because it is several times faster than TRL's on the short rows of small benchmarks
-(tests/bench/bench_toolkit.py measures it): rows are packed without padding, their common beginning is computed
-once, and logits exist only where there is a label. None of that changes the loss but for float rounding.
+(tests/bench/bench_toolkit.py measures it): rows are packed without padding, their common beginning is
+computed once, and logits exist only where there is a label. That changes the loss by float rounding alone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ SUMMARY = "summary.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a training saw, also in summary.json. `rows_cut` lost labels to `max_length`, `rows_dropped` all of them.
+    """What a training saw, also in summary.json.
 
-    `tokens` were seen without padding, repeated rows counted again; `seconds` are those of the optimiser's loop.
+    `rows_cut` lost labels to `max_length`, `rows_dropped` all of them. `tokens` were seen, padding apart,
+    repeated rows counted again. `seconds` are those of the optimiser's loop.
     """
 
     steps: int
@@ -41,9 +42,9 @@ class Summary:
 
 
 def train(config: TrainConfig, emit: Emit) -> Summary | None:
-    """Fine-tune as `config` says; leave adapter or weights, tokenizer, metrics.jsonl and summary.json in its output.
+    """Fine-tune as `config` says. Its output gets adapter or weights, tokenizer, metrics.jsonl, summary.json.
 
-    Goes on from the last complete checkpoint of the same config and data; None when the result is there already.
+    Goes on from the last complete checkpoint of the same config and data; None when the result is there.
     Raises ToolkitError for a request that cannot be done.
     """
     conversations = read_conversations(config.data)

@@ -24,7 +24,7 @@ Timeout = Annotated[str | None, typer.Option(metavar="DUR", help="Wall-clock, su
 BudgetUsd = Annotated[float | None, typer.Option("--budget-usd", metavar="USD", help="Dollars for model calls.")]
 
 
-def run(  # noqa: PLR0913  # one parameter per option
+def run(  # one parameter per option
     ctx: typer.Context,
     scenario: Annotated[
         str, typer.Option(metavar="NAME", help="What to improve.", autocompletion=complete.scenarios)
@@ -43,7 +43,7 @@ def run(  # noqa: PLR0913  # one parameter per option
     script: Annotated[str | None, typer.Option(metavar="FILE", help="The training script to tune.")] = None,
     space: Annotated[str | None, typer.Option(metavar="FILE", help="Its search space.")] = None,
     agent: Annotated[AgentName, typer.Option(help="Who proposes.")] = "auto",
-    env: Annotated[EnvironmentName | None, typer.Option(help="Where commands execute (default auto).")] = None,
+    env: Annotated[EnvironmentName, typer.Option(help="Where commands execute.")] = "auto",
     loop_n: LoopN = None,
     step_n: StepN = None,
     timeout: Timeout = None,
@@ -70,25 +70,24 @@ def run(  # noqa: PLR0913  # one parameter per option
     limits = parse_limits(loop_n, step_n, timeout, budget_usd)
     options = parse_options(option or ())
     settings = common(ctx).settings()
-    tune = settings.finetune
-    own_env = settings.tabular if scenario == "tabular" else tune
+    # What is not given here stays None: the application fills in what settings say.
     request = app.RunRequest(
         scenario=scenario,
-        base_model=base_model or tune.base_model,
-        benchmark=benchmark or tune.target_benchmark,
-        benchmark_description=benchmark_description or tune.benchmark_description,
-        datasets=tuple(dataset or tune.dataset),
+        base_model=base_model,
+        benchmark=benchmark,
+        benchmark_description=benchmark_description,
+        datasets=tuple(dataset or ()),
         competition=competition,
         script=script,
         space=space,
         agent=agent,
-        env=env or own_env.coder_costeer_env_type,
+        env=env,
         limits=with_default(limits),
-        limit=limit or tune.benchmark_limit,
-        parallel=parallel or settings.loop.multi_proc_n,
-        gpus=parse_gpus(gpus) or settings.device.cuda_visible_devices or (),
+        limit=limit,
+        parallel=parallel,
+        gpus=parse_gpus(gpus),
         seed=seed,
-        log_dir=log_dir or str(tune.log_path),
+        log_dir=log_dir or str(settings.finetune.log_path),
         name=name,
         keep=keep,
         options=options,

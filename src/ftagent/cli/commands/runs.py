@@ -13,8 +13,8 @@ from ftagent.report.text import clock, columns, number
 
 def runs(ctx: typer.Context, log_dir: LogDirOption = None, json_: JsonOption = False) -> None:
     """List the runs of the log folder."""
-    from ftagent.report.views import run_row
     from ftagent.core.run_folder import all_runs
+    from ftagent.report.views import run_row
 
     folder = common(ctx).log_folder(log_dir)
     rows = [run_row(run) for run in all_runs(folder)]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ftagent.cli.common import JsonOption, LogDirOption, RunArgument, open_run, print_json
-from ftagent.report.text import clean, clock, columns, plural, score_text, shorten, sparkline
 from ftagent.core.errors import RequestError
+from ftagent.report.text import clean, clock, columns, plural, score_text, shorten, sparkline
 
 if TYPE_CHECKING:
     from ftagent.core.run_folder import RunFolder
@@ -41,8 +41,8 @@ def show(
 
 
 def _overview(folder: RunFolder, state: State) -> None:
-    from ftagent.report.views import status_of
     from ftagent.report.tree import tree_lines
+    from ftagent.report.views import status_of
 
     created = state.created
     if created is None:
@@ -50,7 +50,8 @@ def _overview(folder: RunFolder, state: State) -> None:
         return
     baseline = state.baseline_scores
     typer.echo(f"{folder.path}: {created.scenario}, {status_of(folder, state)}, seed {created.seed}")
-    typer.echo(f"{created.metric} ({created.direction}) of the baseline: {score_text(baseline.get('validation'), True)}")
+    measured = score_text(baseline.get("validation"), True)
+    typer.echo(f"{created.metric} ({created.direction}) of the baseline: {measured}")
     header = ("LOOP", "PARENT", "DECISION", created.metric.upper(), "TIME", "HYPOTHESIS")
     rows = [_row(item) for item in state.experiments]
     if rows:

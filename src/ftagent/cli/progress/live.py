@@ -13,17 +13,19 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ftagent.cli.progress.losses import training_point
+from ftagent.cli.progress.losses import items_done, training_point
 from ftagent.cli.progress.sentences import greeting, sentence
-from ftagent.report.text import clean, clock, score_text, shorten, sparkline
-from ftagent.report.views import leader
 from ftagent.core.events import Finished, Record
 from ftagent.core.state import State
 from ftagent.core.types import Score, StepName
+from ftagent.report.text import clean, clock, score_text, shorten, sparkline
+from ftagent.report.views import leader
 
+_REFRESH_SECONDS = 0.25
 _SHOWN = 4
 _POINTS = 2000
-_LABEL = 10
+_BAR = 30
+_LABEL = 11
 _VERDICT_STYLES = {"accept": "green", "reject": "yellow", "failed": "red"}
 
 
@@ -36,33 +38,48 @@ class Activity:
     since: float
     losses: list[float] = field(default_factory=list)
     at: int = 0
+    done: tuple[int, int] | None = None
     last: str = ""
 
 
 class LiveDisplay:
     """Redrawn four times a second from the run's live state. Safe to call from any thread."""
 
-    def __init__(self, console: Console | None = None, typing_delay: float = 0.0) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
-        self._typing_delay = typing_delay
-        self._live = Live(
-            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True,
-            redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
-        )  # fmt: skip
         self._guard = threading.RLock()
+        # Rich prints and redraws under different locks; one that wraps both keeps half-drawn regions off the screen.
+        self._screen = threading.RLock()
+        self._closed = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="live display", daemon=True)
         self._state: State | None = None
         self._base_elapsed = 0.0
         self._started = time.monotonic()
         self._activities: dict[int | None, Activity] = {}
+        # Live asks for its first picture at once, so everything above must be there.
+        self._live = Live(
+            get_renderable=self._render, console=self._console, auto_refresh=False, transient=True,
+            redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
+        )  # fmt: skip
 
     def open(self) -> None:
         self._live.start()
+        self._ticker.start()
 
     def close(self) -> None:
+        self._closed.set()
+        if self._ticker.is_alive():
+            self._ticker.join()
         with self._guard:
             self._activities.clear()
             self._state = None
-        self._live.stop()
+        with self._screen:
+            self._live.stop()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(_REFRESH_SECONDS):
+            with self._screen:
+                self._live.refresh()
 
     def begin(self, state: State) -> None:
         with self._guard:
@@ -86,10 +103,13 @@ class LiveDisplay:
             self._activities[loop] = Activity(step, stage, time.monotonic())
 
     def line(self, loop: int | None, stage: str, text: str) -> None:
-        point = training_point(text)
+        point, done = training_point(text), items_done(text)
         with self._guard:
             activity = self._activities.get(loop)
             if activity is None:
+                return
+            if done is not None:
+                activity.done = done
                 return
             if point is None:
                 activity.last = text[:500]
@@ -107,13 +127,8 @@ class LiveDisplay:
 
     def _say(self, text: Text) -> None:
         """Print above the live region; a resized terminal wraps it like any other text."""
-        if not self._typing_delay or self._live.is_started:
-            self._console.print(text, soft_wrap=True)
-            return
-        for character in text.plain:
-            self._console.print(character, end="", soft_wrap=True)
-            time.sleep(self._typing_delay)
-        self._console.print()
+        with self._screen:
+            self._console.print(text)
 
     def _render(self) -> Any:
         with self._guard:
@@ -140,7 +155,9 @@ class LiveDisplay:
             yield label, text
             if activity.losses:
                 yield "loss", _curve(activity, width - _LABEL - 2)
-            elif activity.last:
+            if activity.done:
+                yield "items", _bar(*activity.done)
+            elif activity.last and not activity.losses:
                 yield "", Text(shorten(activity.last, width - _LABEL - 2), style="dim")
 
     def _budget(self, state: State) -> Iterator[tuple[str, Text]]:
@@ -175,6 +192,14 @@ def _curve(activity: Activity, width: int) -> Text:
     return text
 
 
+def _bar(done: int, total: int) -> Text:
+    filled = round(_BAR * done / total)
+    text = Text("━" * filled, style="cyan")
+    text.append("━" * (_BAR - filled), style="dim")
+    text.append(f"  {done} of {total}", style="default")
+    return text
+
+
 def _scores(state: State) -> Iterator[tuple[str, Text]]:
     metric = state.created.metric if state.created else "score"
     base = state.baseline_scores.get("validation")
@@ -182,10 +207,10 @@ def _scores(state: State) -> Iterator[tuple[str, Text]]:
     top = leader(state)
     if top is None or top.validation is None:
         return
-    text = Text(f"{metric} {score_text(top.validation, items=True)}")
+    text = Text(f"{metric} {score_text(top.validation, items=True)}, loop {top.loop}")
     if base:
-        text.append(f"  {_apart(top.validation, base)}", style="dim")
-    yield f"loop {top.loop}", text
+        text.append(f"\n{_apart(top.validation, base)}", style="dim")
+    yield "best so far", text
 
 
 def _apart(score: Score, base: Score) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ftagent.report.text import clean, clock, plural, score_text, shorten
 from ftagent.core import events
 from ftagent.core.events import Record
 from ftagent.core.state import State
 from ftagent.core.types import Score
+from ftagent.report.text import clean, clock, plural, score_text, shorten
 
 
 def greeting(state: State) -> list[str]:

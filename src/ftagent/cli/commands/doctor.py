@@ -1,0 +1,136 @@
+"""`ftagent doctor`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ftagent.cli.common import JsonOption, common, print_json
+from ftagent.core.errors import FtagentError
+from ftagent.report.text import clean, size
+
+_PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify")
+_LOW_MEMORY = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `hint` says what would help."""
+
+    name: str
+    ok: bool
+    detail: str
+    hint: str = ""
+
+
+def doctor(
+    ctx: typer.Context,
+    fix: Annotated[bool, typer.Option("--fix", help="Create folders that are missing.")] = False,
+    gpu: Annotated[bool, typer.Option("--gpu", help="Also compute something on the GPU; fails without one.")] = False,
+    json_: JsonOption = False,
+) -> int:
+    """Check this machine: environments, disk, memory, versions, plug-ins.
+
+    Exit code 1 where something is wrong.
+    """
+    from ftagent.environments.registry import checks
+
+    folder = common(ctx).log_folder(None)
+    findings = [_python(), *_packages(), _memory()]
+    findings += [Finding(check.name, check.ok, check.detail, check.hint) for check in checks(folder.absolute())]
+    findings += [*_folders(ctx, fix), *_plugins()]
+    if gpu:
+        findings.append(_compute())
+    sound = all(finding.ok for finding in findings)
+    if json_:
+        print_json({"ok": sound, "checks": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {clean(finding.detail)}")
+            if finding.hint and not finding.ok:
+                typer.echo(f"      {finding.hint}")
+    return 0 if sound else 1
+
+
+def _python() -> Finding:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Finding("python", sys.version_info >= (3, 11), version, "ftagent needs Python 3.11 or later")
+
+
+def _packages() -> list[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    findings = []
+    for name in _PACKAGES:
+        try:
+            findings.append(Finding(name, True, version(name)))
+        except PackageNotFoundError:
+            findings.append(Finding(name, False, "not installed", f"pip install {name}"))
+    return findings
+
+
+def _memory() -> Finding:
+    total = free = 0
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            name, _, rest = line.partition(":")
+            if name in {"MemTotal", "MemAvailable"}:
+                amount = int(rest.split()[0]) * 1024
+                total, free = (amount, free) if name == "MemTotal" else (total, amount)
+    except (OSError, ValueError, IndexError):
+        return Finding("memory", True, "unknown on this system")
+    detail = f"{size(free)} free of {size(total)}"
+    return Finding("memory", free >= _LOW_MEMORY, detail, "a small model needs about 4 GiB to train on the CPU")
+
+
+def _folders(ctx: typer.Context, fix: bool) -> list[Finding]:
+    try:
+        settings = common(ctx).settings()
+    except FtagentError as error:
+        return [Finding("settings", False, str(error))]
+    findings = [Finding("settings", True, str(settings.env_file or "no .env file"))]
+    places = {"FT_FILE_PATH": settings.finetune.file_path, "FT_LOG_PATH": settings.finetune.log_path}
+    findings += [_folder(name, path, fix) for name, path in places.items()]
+    if mirror := settings.hub.data_mirror:
+        there = (mirror / "mirror.json").is_file()
+        findings.append(Finding("FTAGENT_DATA_MIRROR", there, str(mirror), "the folder needs a mirror.json"))
+    return findings
+
+
+def _folder(name: str, path: Path, fix: bool) -> Finding:
+    if path.is_dir():
+        return Finding(name, True, str(path))
+    if not fix:
+        if path.exists():
+            return Finding(name, False, f"{path} is no folder", f"set {name} to a folder")
+        return Finding(name, True, f"{path} is made when it is needed")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return Finding(name, False, f"{path}: {error.strerror}", f"set {name} to a folder that can be written")
+    return Finding(name, True, f"{path} made")
+
+
+def _plugins() -> list[Finding]:
+    from ftagent.cli.catalogues import scenarios
+
+    return [
+        Finding(f"scenario {entry.name}", not entry.problem, entry.problem or entry.target, f"see {entry.package}")
+        for entry in scenarios(load=True)
+    ]
+
+
+def _compute() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        hint = "install a CUDA build of torch and the driver, or leave --gpu out"
+        return Finding("GPU computation", False, "torch sees no GPU", hint)
+    device = torch.device("cuda")
+    done = (torch.ones(256, 256, device=device) @ torch.ones(256, 256, device=device)).sum().item()
+    right = done == 256.0**3
+    return Finding("GPU computation", right, torch.cuda.get_device_name(device), "the result of a product is wrong")

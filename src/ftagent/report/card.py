@@ -1,0 +1,83 @@
+"""The model card of what a run selected, and the script that trains it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ftagent.core.files import atomic_write
+from ftagent.core.run_folder import RunFolder
+from ftagent.core.state import State
+from ftagent.core.types import Experiment, Stage
+from ftagent.report import sections
+from ftagent.report.markup import code, plain, table
+from ftagent.report.reproduce import reproduce_script
+from ftagent.report.text import SPLITS, clock, plural, score_text
+from ftagent.report.usage import how_to_use
+from ftagent.report.writing import record_of
+
+
+def write_card(folder: RunFolder, state: State, stages: Sequence[Stage]) -> list[Path]:
+    """README.md and reproduce.sh in best/; nothing where the run selected no experiment. Raises StorageFull."""
+    chosen = state.selected
+    if chosen is None or chosen.loop is None or not folder.best.is_dir():
+        return []
+    item = state.experiments[chosen.loop]
+    record = record_of(folder)
+    script, card = folder.best / "reproduce.sh", folder.best / "README.md"
+    atomic_write(script, reproduce_script(folder, item, stages, record))
+    script.chmod(0o755)
+    atomic_write(card, card_markdown(folder, state, item, record))
+    return [card, script]
+
+
+def card_markdown(folder: RunFolder, state: State, item: Experiment, record: dict[str, Any]) -> str:
+    """The card: what it is, its numbers with intervals, how to load it, how it was made."""
+    request = record.get("request", {})
+    lines = [*_front_matter(folder, request), f"# {plain(item.hypothesis.title)}", ""]
+    lines += [f"**{plain(sections.claim(state))}**", ""]
+    lines += ["## Scores", "", *_scores(state, item)]
+    lines += ["## How to load it", "", *how_to_use(folder, state)]
+    lines += ["## How it was made", "", plain(item.hypothesis.reason), ""]
+    seed = state.created.seed if state.created else "missing"
+    rows = [["run", code(folder.name)], ["loop", str(item.loop)], ["seed", str(seed)], ["time", clock(item.seconds)]]
+    for key in ("base_model", "benchmark", "datasets"):
+        if request.get(key):
+            value = request[key]
+            rows.append([key.replace("_", " "), plain(", ".join(value) if isinstance(value, list) else str(value))])
+    rows += [[plain(name), code(str(value))] for name, value in item.hypothesis.params.items()]
+    lines += table(["", ""], rows)
+    lines += ["## Limits", "", *_limits(state)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _front_matter(folder: RunFolder, request: dict[str, Any]) -> list[str]:
+    import json
+
+    adapter = (folder.best / "adapter_config.json").is_file()
+    entries: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "tags": ["ftagent"]}
+    if request.get("base_model"):
+        entries["base_model"] = str(request["base_model"])
+    # JSON is YAML, and quotes what a name could smuggle in.
+    return ["---", *(f"{key}: {json.dumps(value)}" for key, value in entries.items()), "---", ""]
+
+
+def _scores(state: State, item: Experiment) -> list[str]:
+    metric = plain(state.created.metric) if state.created else "score"
+    rows = [
+        [split, score_text(item.scores[split], True), score_text(state.baseline_scores.get(split), True)]
+        for split in SPLITS
+        if split in item.scores
+    ]
+    if not rows:
+        return ["No score was measured.", ""]
+    return [f"{metric}, with 95 % intervals.", "", *table(["split", "this model", "baseline"], rows)]
+
+
+def _limits(state: State) -> list[str]:
+    lines = [f"- The sealed test was opened {plural(state.test_openings, 'time')}."]
+    if state.created is None or not state.created.sealed:
+        lines.append("- Not sealed: training commands could have read answers or the network.")
+    lines.append("- Measured on this benchmark alone; nothing is known of other tasks, languages or safety.")
+    return [*lines, ""]

@@ -1,0 +1,81 @@
+"""What the loop itself costs: CPU and bytes per loop of a no-op scenario, and CPU to resume.
+
+    python tests/bench/bench_loop.py [LOOPS ...]
+
+Each count runs in a process of its own. `plain` is the floor in the same run: a bare Python loop that writes the
+same number of bytes with the same number of synced writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+COUNTS = (10, 100, 1000)
+HERE = Path(__file__).parent.parent
+
+
+def measure(loops: int, folder: Path) -> dict[str, float]:
+    """CPU per loop in ms, bytes per loop, CPU seconds of a resume that finds everything done."""
+    sys.path.insert(0, str(HERE))
+    from ftagent.core.events import Limits
+    from ftagent.core.run_folder import RunFolder
+    from support import drive, noop
+
+    scenario = noop(folder)
+    drive(folder / "warm", scenario, limits=Limits(loop_n=2))
+    run = folder / "run"
+    start = time.process_time()
+    drive(run, scenario, limits=Limits(loop_n=loops))
+    cpu = time.process_time() - start
+    # `best/`, the finish and the baseline are once per run; what grows is what counts.
+    grown = [path for path in run.rglob("*") if path.is_file() and ("Loop_" in str(path) or path.suffix == ".jsonl")]
+    size = sum(path.stat().st_size for path in grown)
+    start = time.process_time()
+    RunFolder(run).state()
+    drive(run, scenario, limits=Limits(loop_n=loops))
+    resume = time.process_time() - start
+    return {
+        "loops": loops,
+        "cpu_ms": 1000 * cpu / loops,
+        "bytes": size / loops,
+        "resume_cpu_s": resume,
+        "plain_ms": plain(folder / "plain", size, loops, len(grown)),
+    }
+
+
+def plain(path: Path, size: int, loops: int, files: int) -> float:
+    """CPU ms per loop of writing as much, in as many files, with nothing around it."""
+    chunk = b"x" * max(1, size // max(1, files))
+    path.mkdir()
+    start = time.process_time()
+    for number in range(files):
+        descriptor = os.open(path / str(number), os.O_CREAT | os.O_WRONLY)
+        os.write(descriptor, chunk)
+        os.fdatasync(descriptor)
+        os.close(descriptor)
+    return 1000 * (time.process_time() - start) / loops
+
+
+def main(counts: list[int]) -> None:
+    print(f"{'loops':>6} {'CPU ms/loop':>12} {'plain ms/loop':>14} {'bytes/loop':>11} {'resume CPU s':>13}")
+    for loops in counts:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, __file__, "--measure", str(loops), folder]
+            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        print(
+            f"{row['loops']:>6} {row['cpu_ms']:>12.2f} {row['plain_ms']:>14.2f} {row['bytes']:>11.0f} "
+            f"{row['resume_cpu_s']:>13.3f}"
+        )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(int(sys.argv[2]), Path(sys.argv[3]))))
+    else:
+        main([int(arg) for arg in sys.argv[1:]] or list(COUNTS))

@@ -1,0 +1,87 @@
+"""Atomic writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ftagent.core.errors import StorageFull
+from ftagent.core.files import atomic_write
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_replaces_and_leaves_nothing_beside(tmp_path: Path, durable: bool) -> None:
+    target = tmp_path / "a.json"
+    atomic_write(target, "old", durable=durable)
+    atomic_write(target, b"new", durable=durable)
+    assert target.read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "a", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_lone_surrogate_does_not_lose_the_artefact(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "a", "x\ud800y")
+    assert (tmp_path / "a").read_bytes() == b"x?y"
+
+
+def test_folder_in_the_way_keeps_everything(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        atomic_write(tmp_path / "a", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    code = f"""
+import subprocess, sys
+from pathlib import Path
+from ftagent.core.errors import StorageFull
+from ftagent.core.files import atomic_write
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", {str(tmp_path)!r}], check=True)
+folder = Path({str(tmp_path)!r})
+atomic_write(folder / "a", "old")
+try:
+    atomic_write(folder / "a", b"n" * 200_000)
+except StorageFull as error:
+    print(error)
+print((folder / "a").read_text(), [entry.name for entry in folder.iterdir()])
+"""
+    command = ["unshare", "-m", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "a: cannot be written: no space left" in done.stdout
+    assert done.stdout.splitlines()[-1] == "old ['a']"
+
+
+def test_unwritable_folder_is_storage_full(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        with pytest.raises(StorageFull, match="permission denied"):
+            atomic_write(tmp_path / "a", "x")
+        return
+    code = f"""
+import subprocess
+from pathlib import Path
+from ftagent.core.errors import StorageFull
+from ftagent.core.files import atomic_write
+subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", {str(tmp_path)!r}], check=True)
+try:
+    atomic_write(Path({str(tmp_path)!r}) / "a", "x")
+except StorageFull as error:
+    print(error)
+"""
+    done = subprocess.run(["unshare", "-m", sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "a: cannot be written: read-only file system" in done.stdout, done.stderr

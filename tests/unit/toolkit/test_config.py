@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+
+from ftagent.toolkit.config import PredictConfig, TrainConfig, load_config
+from ftagent.toolkit.errors import ToolkitError
+
+TRAIN = "model: m\ndata: d.jsonl\noutput: out\n"
+
+
+def train(tmp_path: Path, text: str) -> TrainConfig:
+    path = tmp_path / "train.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, TrainConfig)
+
+
+def test_a_complete_file_is_read(tmp_path: Path) -> None:
+    config = train(tmp_path, TRAIN + "max_tokens: 5000\nlearning_rate: 1e-3\ntarget_modules: [q_proj]\n")
+    assert (config.max_tokens, config.learning_rate, config.target_modules) == (5000, 0.001, ["q_proj"])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (TRAIN + "epochs: 1\nlearning_rat: 1\n", "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+        (TRAIN + "epochs: 1\nzzz: 1\n", "unknown key 'zzz'; valid keys: adam_beta1, "),
+        (TRAIN, "give exactly one of epochs and max_tokens"),
+        (TRAIN + "epochs: 1\nmax_tokens: 1\n", "give exactly one of epochs and max_tokens"),
+        (TRAIN + "epochs: 1\nrank: 0\n", "rank: Input should be greater than or equal to 1, not 0"),
+        (TRAIN + "epochs: 1\nschedule: square\n", "schedule: Input should be 'linear', 'cosine' or 'constant'"),
+        ("model: m\noutput: out\nepochs: 1\n", "data: Field required"),
+        ("- a\n", "must be a mapping of keys to values, not list"),
+        ("a: [\n", "not YAML"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_says_where(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(ToolkitError) as error:
+        train(tmp_path, text)
+    assert says in str(error.value)
+    assert str(error.value).startswith(str(tmp_path / "train.yaml"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ToolkitError, match=r"none\.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml", PredictConfig)
+
+
+def test_several_greedy_samples_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "predict.yaml"
+    path.write_text("model: m\nquestions: q\noutput: o\nsamples: 2\n", encoding="utf-8")
+    with pytest.raises(ToolkitError, match="samples above 1 need a temperature above 0"):
+        load_config(path, PredictConfig)
