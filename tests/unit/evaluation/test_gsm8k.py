@@ -67,11 +67,11 @@ def test_the_gate_finds_planted_items_and_nothing_else(benchmark: Gsm8k, tmp_pat
 
 
 def test_a_mirror_says_what_it_lacks(benchmark: Gsm8k, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="has no dataset nobody/nothing; it has: .*openai/gsm8k"):
+    with pytest.raises(RequestError, match=r"has no dataset nobody/nothing; it has: .*openai/gsm8k"):
         load_rows("nobody/nothing", "main", "train", benchmark._hub, tmp_path)
     with pytest.raises(RequestError, match="no split dev; it has: train, test"):
         load_rows("openai/gsm8k", "main", "dev", benchmark._hub, tmp_path)
-    with pytest.raises(RequestError, match="mirror.json cannot be read"):
+    with pytest.raises(RequestError, match=r"mirror\.json cannot be read"):
         load_rows("openai/gsm8k", "main", "train", HubAccess(mirror=tmp_path), tmp_path)
 
 

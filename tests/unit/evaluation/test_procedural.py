@@ -101,7 +101,7 @@ def test_the_global_random_generator_is_left_alone() -> None:
 
 
 def test_a_space_too_small_is_said_clearly() -> None:
-    with pytest.raises(RequestError, match="only 2 distinct items for test, 300 asked.*too small"):
+    with pytest.raises(RequestError, match=r"only 2 distinct items for test, 300 asked.*too small"):
         ProceduralBenchmark("rg:coin_flip?min_trials=1&max_trials=1").items("test")
     small = ProceduralBenchmark("rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=1")
     assert 20 <= len(small.items("test")) < 60

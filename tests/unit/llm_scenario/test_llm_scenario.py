@@ -36,7 +36,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(tmp_path: Path, model: Path, options: dict[str, Any] | None = None, **context: Any) -> LlmScenario:
     values = {"benchmark": NAME, "base_model": str(model), "limit": 30, **context}
-    return LlmScenario(LlmOptions(**(options or {})), ScenarioContext(files_path=tmp_path / "files", **values))
+    return LlmScenario(
+        LlmOptions(**{"train_rows": 200, **(options or {})}), ScenarioContext(files_path=tmp_path / "files", **values)
+    )
 
 
 def place(stage: Stage, candidate: Candidate, workspace: Path) -> None:
@@ -150,7 +152,7 @@ def test_the_gate_refuses_planted_items(tmp_path: Path, model: Path) -> None:
     row = {"messages": [{"role": "user", "content": stolen.question}, {"role": "assistant", "content": "1"}]}
     with (tmp_path / "w" / "train.jsonl").open("a") as out:
         out.write(json.dumps(row) + "\n")
-    with pytest.raises(StageRefused, match="1 rows are items .*line 61: duplicate key of item test-7"):
+    with pytest.raises(StageRefused, match=r"1 rows are items .*line 61: duplicate key of item test-7"):
         scenario.inspect(stage, tmp_path / "w")
 
 
