@@ -16,6 +16,7 @@ from typing import Any
 
 START_SECONDS = 120.0
 """For the child's imports on a busy machine."""
+MEMORY_BYTES = 4 * 2**30
 MAX_TIMEOUTS = 20
 """After so many late requests the rest are not tried: scoring stays bounded whatever the outputs are."""
 
@@ -109,8 +110,12 @@ def _score(request: Mapping[str, Any]) -> float:
 
 def main() -> None:
     """Serve requests, one JSON line each, until stdin ends. Replies are numbers."""
+    import resource
+
     import math_verify  # noqa: F401 - before `ready`, so that its import is not on a request's clock
 
+    # A tower of powers fills memory faster than the clock runs out.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     # Libraries may print; only this handle reaches the caller.
     replies, sys.stdout = sys.stdout, sys.stderr
     replies.write("ready\n")
