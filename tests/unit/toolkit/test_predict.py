@@ -125,7 +125,7 @@ def test_only_safetensors_are_loaded(tiny: Path, adapter: Path, tmp_path: Path) 
     shutil.copytree(adapter, folder)
     (folder / "adapter_model.safetensors").unlink()
     torch.save({}, folder / "adapter_model.bin")
-    with pytest.raises(ToolkitError, match="has no adapter_model.safetensors"):
+    with pytest.raises(ToolkitError, match=r"has no adapter_model\.safetensors"):
         run(tiny, tmp_path, adapter=str(folder))
     torch.save({}, folder / "adapter_model.safetensors")
     with pytest.raises(ToolkitError, match="cannot be read"):
@@ -168,9 +168,7 @@ def test_a_partial_file_of_another_request_is_not_used(tiny: Path, tmp_path: Pat
 
 
 def test_a_prompt_beyond_the_context_is_refused_with_its_line(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ToolkitError, match=r"questions9\.jsonl:1: \d+ tokens and 9000 new ones exceed the model's 8192"
-    ):
+    with pytest.raises(ToolkitError, match=r"questions9\.jsonl:1: \d+ tokens and 9000 new ones exceed"):
         run(tiny, tmp_path, max_new_tokens=9000)
 
 
