@@ -68,7 +68,7 @@ def resolve_model(name: str, files_path: Path, hub: HubSettings | None = None) -
         if entry.alias and name.lower() == entry.alias:
             return _from_package(entry, files_path)
     local = Path(name).expanduser()
-    if local.is_dir():
+    if name and local.is_dir():
         return _from_folder(local)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise RequestError(f"base model {name!r}: no such folder; {_valid_names()}")

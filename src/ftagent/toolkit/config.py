@@ -76,9 +76,7 @@ class PredictConfig(_Config):
 
     adapter: str | None = Field(None, description="folder of a LoRA adapter (safetensors)")
     questions: Path = Field(description='JSONL, one {"id", "messages"} a line')
-    output: Path = Field(
-        description='JSONL, one {"id", "outputs": [text, ...]} a line, in the order of questions'
-    )
+    output: Path = Field(description='JSONL, one {"id", "outputs": [text, ...]} a line, in the order of questions')
 
     max_new_tokens: int = Field(256, ge=1)
     temperature: float = Field(0.0, ge=0, description="0 is greedy")

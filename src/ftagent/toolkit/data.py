@@ -67,9 +67,7 @@ def read_questions(path: Path) -> list[Question]:
         seen[identity] = line
         messages = _messages(value, place)
         if messages[-1]["role"] == "assistant":
-            raise ToolkitError(
-                f"{place}: the last message is the assistant's, so there is nothing to predict"
-            )
+            raise ToolkitError(f"{place}: the last message is the assistant's, so there is nothing to predict")
         rows.append(Question(identity, messages, line))
     if not rows:
         raise ToolkitError(f"{path}: has no rows")
@@ -104,9 +102,7 @@ def _messages(value: dict[str, Any], place: str) -> tuple[Message, ...]:
         if not isinstance(message, dict):
             raise ToolkitError(f"{place}: message {number} must be an object, not {type(message).__name__}")
         if message.get("role") not in ROLES:
-            raise ToolkitError(
-                f"{place}: message {number} has role {message.get('role')!r}; valid: {', '.join(ROLES)}"
-            )
+            raise ToolkitError(f"{place}: message {number} has role {message.get('role')!r}; valid: {', '.join(ROLES)}")
         if not isinstance(message.get("content"), str):
             raise ToolkitError(f'{place}: message {number}: "content" must be a string')
     return tuple({"role": message["role"], "content": message["content"]} for message in messages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +22,7 @@ class Draft:
     sample: int
     prompt: list[int]
     new: list[int] = field(default_factory=list)
-    random: random.Random = field(default_factory=random.Random)
+    generator: Any = None
 
 
 Finished = Callable[[list[Draft]], None]
@@ -36,7 +36,7 @@ def generate(
     import torch
 
     for draft in drafts:
-        draft.random.seed(f"{config.seed}/{draft.id}/{draft.sample}")
+        draft.generator = seeded_generator(config.seed, draft)
     shared = common_beginning([draft.prompt for draft in drafts])
     with torch.inference_mode():
         beginning = _read_beginning(model, drafts[0].prompt[:shared]) if shared else None
@@ -49,11 +49,7 @@ def batches(drafts: Sequence[Draft], config: PredictConfig) -> list[list[Draft]]
     result: list[list[Draft]] = []
     width = 0
     for draft in sorted(drafts, key=lambda draft: -len(draft.prompt)):
-        if (
-            not result
-            or len(result[-1]) == config.batch_size
-            or (len(result[-1]) + 1) * width > config.batch_tokens
-        ):
+        if not result or len(result[-1]) == config.batch_size or (len(result[-1]) + 1) * width > config.batch_tokens:
             result.append([])
             width = len(draft.prompt) + config.max_new_tokens
         result[-1].append(draft)
@@ -148,9 +144,8 @@ class _Batch:
     def _choose(self, logits: Any) -> list[int]:
         if self.config.temperature == 0:
             return [int(token) for token in logits.argmax(dim=-1).tolist()]
-        going = set(self.going)
-        draws = [draft.random.random() if row in going else 0.0 for row, draft in enumerate(self.drafts)]
-        return sample(logits, draws, self.config.temperature, self.config.top_p)
+        noise = gumbel_noise([draft.generator for draft in self.drafts], logits.shape[1])
+        return sample(logits, noise.to(logits.device), self.config.temperature, self.config.top_p)
 
     def _advance(self, tokens: list[int]) -> None:
         import torch
@@ -167,18 +162,33 @@ class _Batch:
             self.going = list(range(len(self.drafts)))
 
 
-def sample(logits: Any, draws: Sequence[float], temperature: float, top_p: float) -> list[int]:
-    """One token a row: the inverse of the cumulative distribution at that row's draw in [0, 1).
+def sample(logits: Any, noise: Any, temperature: float, top_p: float) -> list[int]:
+    """One token a row, drawn by the Gumbel-max rule: rounding errors in `logits` almost never change it.
 
-    `logits` is (rows, vocabulary). `top_p` keeps the fewest likeliest tokens whose probabilities reach it.
+    `logits` and `noise`, from the standard Gumbel distribution, are (rows, vocabulary). `top_p` keeps the fewest
+    likeliest tokens whose probabilities reach it.
     """
     import torch
 
-    probabilities = torch.softmax(logits.double() / temperature, dim=-1)
-    ordered, tokens = torch.sort(probabilities, dim=-1, descending=True)
-    cumulative = ordered.cumsum(dim=-1)
-    kept = cumulative - ordered < top_p
-    mass = (ordered * kept).sum(dim=-1, keepdim=True)
-    points = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * mass
-    chosen = torch.searchsorted(cumulative, points, right=True).clamp(max=kept.sum(dim=-1, keepdim=True) - 1)
-    return [int(token) for token in tokens.gather(-1, chosen)[:, 0].tolist()]
+    scaled = logits / temperature
+    if top_p < 1:
+        ordered, tokens = torch.sort(torch.softmax(scaled, dim=-1), dim=-1, descending=True)
+        dropped = ordered.cumsum(dim=-1) - ordered >= top_p
+        scaled = scaled.masked_fill(torch.zeros_like(dropped).scatter(-1, tokens, dropped), float("-inf"))
+    return [int(token) for token in (scaled + noise).argmax(dim=-1).tolist()]
+
+
+def gumbel_noise(generators: Sequence[Any], size: int) -> Any:
+    """Standard Gumbel noise, (generators, `size`), a row from each generator; the same on every device."""
+    import torch
+
+    uniform = torch.stack([torch.rand(size, generator=generator) for generator in generators])
+    return -torch.log(-torch.log(uniform.clamp(min=1e-20)))
+
+
+def seeded_generator(seed: int, draft: Draft) -> Any:
+    """A random generator that depends on the seed and the draft alone."""
+    import torch
+
+    digest = hashlib.sha256(f"{seed}/{draft.id}/{draft.sample}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -53,9 +53,7 @@ def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
             attn_implementation="sdpa",
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise ToolkitError(
-            f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}"
-        ) from error
+        raise ToolkitError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
     return model.to(torch.device(target)).eval(), tokenizer
 
 
@@ -96,9 +94,7 @@ def add_adapter(model: Any, config: TrainConfig) -> Any:
     wanted = present if config.target_modules == "all-linear" else list(config.target_modules)
     absent = [name for name in wanted if name not in present]
     if absent or not wanted:
-        raise ToolkitError(
-            f"target_modules: {', '.join(absent) or 'none'}; the model has {', '.join(present)}"
-        )
+        raise ToolkitError(f"target_modules: {', '.join(absent) or 'none'}; the model has {', '.join(present)}")
     chosen = list(range(len(layers) - config.layers, len(layers))) if config.layers else None
     return get_peft_model(
         model,
@@ -172,6 +168,4 @@ def _merge_with_peft(model: Any, folder: Path) -> Any:
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
     except (ValueError, RuntimeError, KeyError) as error:
-        raise ToolkitError(
-            f"adapter {str(folder)!r} does not fit: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise ToolkitError(f"adapter {str(folder)!r} does not fit: {' '.join(str(error).split())[:300]}") from error

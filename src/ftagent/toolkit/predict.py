@@ -41,9 +41,7 @@ def predict(config: PredictConfig, emit: Emit) -> None:
     emit({"event": "saved", "output": str(config.output), "predicted": len(done), "of": len(wanted)})
 
 
-def _generate(
-    config: PredictConfig, questions: Sequence[Question], done: Outputs, stream: IO[str], emit: Emit
-) -> None:
+def _generate(config: PredictConfig, questions: Sequence[Question], done: Outputs, stream: IO[str], emit: Emit) -> None:
     """Fill `done`; each output goes to `stream` as it ends."""
     from ftagent.toolkit.generate import Draft, generate
     from ftagent.toolkit.models import load_model, merge_adapter
@@ -58,9 +56,7 @@ def _generate(
         prompt = encode_question(tokenizer, question, str(config.questions))
         _refuse_too_long(model, prompt, config, f"{config.questions}:{question.line}")
         drafts += [
-            Draft(question.id, sample, prompt)
-            for sample in range(config.samples)
-            if (question.id, sample) not in done
+            Draft(question.id, sample, prompt) for sample in range(config.samples) if (question.id, sample) not in done
         ]
 
     def finished(ended: list[Draft]) -> None:

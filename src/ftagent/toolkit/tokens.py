@@ -70,9 +70,7 @@ def render(tokenizer: Any, messages: Sequence[Message], place: str, prompt: bool
     if not getattr(tokenizer, "chat_template", None):
         raise ToolkitError("the model's tokenizer has no chat template; give an instruct model")
     try:
-        return str(
-            tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt)
-        )
+        return str(tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=prompt))
     except TemplateError as error:
         raise ToolkitError(f"{place}: the chat template refuses these messages: {error}") from error
 

@@ -1,9 +1,13 @@
 """A real tokenizer, the real small model, and a tiny model of the same architecture for what needs no sense."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# As the commands set it: threads that spin while they wait are slow on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 
-def conversations(path: Path, number: int = 24) -> Path:
+def conversations(path: Path, number: int = 12) -> Path:
     """Sums of two numbers of different lengths, each with its answer."""
     generator = random.Random(3)
     rows = []

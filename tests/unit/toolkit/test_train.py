@@ -1,0 +1,223 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftagent.toolkit.checkpoint import TENSORS
+from ftagent.toolkit.config import TrainConfig, validate_config
+from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.loop import learning_rate
+from ftagent.toolkit.train import train
+
+from .rows import conversations, write
+
+pytestmark = [
+    pytest.mark.model,
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+def config(tiny: Path, tmp_path: Path, **values: Any) -> TrainConfig:
+    data = tmp_path / "data.jsonl"
+    if not data.exists():
+        conversations(data)
+    base = {"model": str(tiny), "data": str(data), "output": str(tmp_path / "out"), "batch_size": 4, "rank": 4}
+    base |= {"epochs": 2} if "max_tokens" not in values else {}
+    return validate_config({**base, **values}, TrainConfig, "train.yaml")
+
+
+def run(wanted: TrainConfig) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    train(wanted, lines.append)
+    return lines
+
+
+def losses(lines: list[dict[str, Any]]) -> list[float]:
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def weights(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / name))
+
+
+def test_training_reduces_the_loss_and_says_what_it_saw(tiny: Path, tmp_path: Path) -> None:
+    lines = run(config(tiny, tmp_path, epochs=10, learning_rate=1e-2, dropout=0.1, schedule="cosine"))
+    found = losses(lines)
+    assert sum(found[-3:]) < 0.8 * sum(found[:3])
+    assert lines[0] == {
+        "event": "data", "steps": 30, "tokens": lines[-1]["tokens"], "rows": 12, "rows_cut": 0, "rows_dropped": 0,
+    }  # fmt: skip
+    written = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert written == [line for line in lines if "step" in line]
+    assert set(written[0]) == {"step", "loss", "tokens", "learning_rate", "seconds"}
+    assert written[-1]["tokens"] == lines[0]["tokens"]
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["steps"] == 30
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tiny: Path, tmp_path: Path) -> None:
+    import torch
+
+    results = []
+    for output, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(config(tiny, tmp_path, output=str(tmp_path / output), seed=seed, dropout=0.2))
+        results.append(weights(tmp_path / output))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+    assert not all(torch.equal(results[0][name], results[2][name]) for name in results[0])
+
+
+def test_a_token_budget_is_met_exactly(tiny: Path, tmp_path: Path) -> None:
+    assert run(config(tiny, tmp_path, max_tokens=777, log_steps=3))[-1]["tokens"] == 777
+
+
+def test_adapters_are_on_the_last_layers_and_modules_that_were_asked_for(tiny: Path, tmp_path: Path) -> None:
+    run(config(tiny, tmp_path, layers=2, target_modules=["q_proj", "down_proj"], rank=3))
+    found = weights(tmp_path / "out")
+    places = {(name.split(".")[4], name.split(".")[6]) for name in found}
+    assert places == {(layer, module) for layer in "12" for module in ("q_proj", "down_proj")}
+    assert {min(tensor.shape) for tensor in found.values()} == {3}
+
+
+def test_full_training_writes_weights_that_load_and_differ(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lines = run(config(tiny, tmp_path, method="full", epochs=6, learning_rate=3e-3))
+    assert losses(lines)[-1] < losses(lines)[0]
+    before, after = (AutoModelForCausalLM.from_pretrained(path) for path in (tiny, tmp_path / "out"))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before.state_dict()[name], after.state_dict()[name])
+
+
+def test_rows_that_max_length_cuts_are_counted(tiny: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data.jsonl"
+    turns = [("hi", "a b c d e f g h i j k l m n o p"), ("hi", "a"), ("long " * 40, "a")]
+    write(
+        data,
+        [{"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in turns],
+    )
+    lines = run(config(tiny, tmp_path, max_length=40))
+    assert (lines[0]["rows"], lines[0]["rows_cut"], lines[0]["rows_dropped"]) == (2, 2, 1)
+    with pytest.raises(ToolkitError, match=r"data\.jsonl: max_length 5 leaves no label in any row"):
+        run(config(tiny, tmp_path, max_length=5))
+
+
+def killed_after(wanted: TrainConfig, steps: int, tmp_path: Path) -> None:
+    """Start the command, kill -9 once it printed step `steps`."""
+    path = tmp_path / "train.yaml"
+    path.write_text(json.dumps(wanted.model_dump(mode="json", exclude_none=True)))
+    command = [sys.executable, "-m", "ftagent.toolkit.train", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line).get("step") == steps:
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stdout.read()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Path) -> None:
+    import torch
+
+    values = {"epochs": 5, "dropout": 0.2, "log_steps": 1, "checkpoint_steps": 3, "schedule": "cosine"}
+    whole = run(config(tiny, tmp_path, output=str(tmp_path / "whole"), **values))
+    wanted = config(tiny, tmp_path, output=str(tmp_path / "killed"), **values)
+    killed_after(wanted, 7, tmp_path)
+    assert not (tmp_path / "killed" / "complete.json").exists()
+    resumed = run(wanted)
+    assert resumed[1]["event"] == "resumed"
+    assert resumed[1]["step"] >= 6
+    assert losses(resumed)[-1] == pytest.approx(losses(whole)[-1], rel=1e-5)
+    steps = [json.loads(line) for line in (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps] == list(range(1, 16))
+    assert [line["loss"] for line in steps] == pytest.approx(losses(whole), rel=1e-5)
+    expected, found = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
+    assert not (tmp_path / "killed" / "checkpoints").exists()
+    assert run(wanted) == [{"event": "already_complete", "output": str(tmp_path / "killed")}]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "unmarked", "other"])
+def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damage: str) -> None:
+    wanted = config(tiny, tmp_path, epochs=2, checkpoint_steps=2, log_steps=1)
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(line: dict[str, Any]) -> None:
+        if line.get("step") == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(wanted, stop_at)
+    checkpoint = tmp_path / "out" / "checkpoints" / "step-00000002"
+    if damage == "truncated":
+        tensors = (checkpoint / TENSORS).read_bytes()
+        (checkpoint / TENSORS).write_bytes(tensors[: len(tensors) // 2])
+    elif damage == "unmarked":
+        (checkpoint / "complete.json").unlink()
+    else:
+        wanted = wanted.model_copy(update={"learning_rate": 2e-3})
+    lines = run(wanted)
+    assert [line["event"] for line in lines if "event" in line] == ["data", "saved"]
+    assert [line["step"] for line in lines if "step" in line] == list(range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"layers": 9}, "layers: 9 is more than the model's 3"),
+        ({"target_modules": ["q_proj", "nope"]}, "target_modules: nope; the model has down_proj, gate_proj"),
+        ({"max_tokens": 3}, "max_tokens: 3 ends before the first label"),
+        ({"model": "/nowhere"}, "model '/nowhere' cannot be loaded"),
+        ({"device": "cuda"}, "device: cuda was asked for, but torch sees no GPU"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tiny: Path, tmp_path: Path, values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ToolkitError) as error:
+        run(config(tiny, tmp_path, **values))
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pickle_in_place_of_safetensors_is_refused(tiny: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny, folder)
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+    with pytest.raises(ToolkitError, match="cannot be loaded"):
+        run(config(tiny, tmp_path, model=str(folder)))
+    torch.save({}, folder / "model.safetensors")
+    with pytest.raises(ToolkitError, match="cannot be loaded"):
+        run(config(tiny, tmp_path, model=str(folder)))
+
+
+def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("model: m\nrang: 3\n")
+    command = [sys.executable, "-m", "ftagent.toolkit.train", str(tmp_path / "train.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {tmp_path / 'train.yaml'}: unknown key 'rang'; did you mean 'rank'?\n"
+
+
+def test_schedules_warm_up_and_end_near_zero(tiny: Path, tmp_path: Path) -> None:
+    for schedule in ("linear", "cosine", "constant"):
+        wanted = config(tiny, tmp_path, schedule=schedule, warmup_ratio=0.1, learning_rate=1.0)
+        rates = [learning_rate(step, 100, wanted) for step in range(100)]
+        assert rates[:10] == sorted(rates[:10])
+        assert rates[10] == 1.0
+        assert rates[10:] == sorted(rates[10:], reverse=True)
+        assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
