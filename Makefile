@@ -27,7 +27,6 @@ $(VENV)/.installed: $(PINS)
 demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three loops, and show the report
 	$(BIN)/ftagent run --scenario llm --agent search --base-model smollm2-135m \
 	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --log-dir $(DEMO_LOG) --name demo
-	@printf '\nReport: %s\n' "$$(ls -td $(DEMO_LOG)/*/ | head -n 1)report.md"
 
 install: $(VENV)/.installed ## .venv with everything that tests need
 
@@ -37,7 +36,7 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports --no-cache
 
 docs: install ## build the documentation into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test: lint docs ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
 	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data; absent ones are skipped, required ones fail)"

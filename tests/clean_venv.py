@@ -20,10 +20,13 @@ class CleanVenv:
 
     @classmethod
     def make(cls, path: Path) -> CleanVenv:
-        subprocess.run([sys.executable, "-m", "venv", str(path)], check=True, timeout=120)
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(path)], check=True, timeout=120)
         venv = cls(path)
         # A .pth file adds the folder without reading the .pth files in it: an editable ftagent stays invisible.
         (venv.site_packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+        pip = venv.bin / "pip"
+        pip.write_text(f'#!/bin/sh\nexec "{venv.bin / "python"}" -m pip "$@"\n')
+        pip.chmod(0o755)
         return venv
 
     @property
