@@ -77,7 +77,12 @@ def refused(answer: Answer, *parts: str) -> None:
     ],
 )
 def test_wrong_requests(
-    ftagent: CommandLine, tmp_path: Path, finished_run: RunFolder, open_run: RunFolder, words: list[str], parts: list[str]
+    ftagent: CommandLine,
+    tmp_path: Path,
+    finished_run: RunFolder,
+    open_run: RunFolder,
+    words: list[str],
+    parts: list[str],
 ) -> None:
     before = listing(tmp_path)
     refused(ftagent(*words), *parts)

@@ -88,7 +88,7 @@ def test_plain_text_survives_markdown_unchanged(text: str) -> None:
 
 @given(st.lists(st.text(max_size=30), max_size=5))
 def test_a_block_cannot_be_left(lines: list[str]) -> None:
-    source = "\n".join(markup.block(lines, "diff") + ["end"])
+    source = "\n".join([*markup.block(lines, "diff"), "end"])
     tokens = MarkdownIt("commonmark").parse(source)
     assert [token.type for token in tokens] == ["fence", "paragraph_open", "inline", "paragraph_close"]
 

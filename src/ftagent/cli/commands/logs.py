@@ -71,4 +71,3 @@ def _print_new(folder: RunFolder, path: Path, seen: dict[Path, int], last: Path 
             typer.echo(printable(data.decode(errors="replace")), nl=False)
     seen[path] = start
     return last
-
