@@ -22,6 +22,7 @@ from ftagent.core.errors import FtagentError, RequestError, StorageFull
 from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
+from ftagent.core.types import Candidate
 
 if TYPE_CHECKING:
     from ftagent.core.observer import Observer
@@ -191,7 +192,7 @@ def _drive(
                 observer.note(note)
             ended, error = _loop(session, built, observer)
             document = finished(folder, session.state, ended.status, ended.limit)
-            _conclude(folder, session, document, observer)
+            _conclude(folder, session, document, built, observer)
         finally:
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
@@ -241,7 +242,7 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
         await built.environment.close()
 
 
-def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], observer: Observer) -> None:
+def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, observer: Observer) -> None:
     """Write what people read. A full disk here loses nothing that is recorded."""
     from ftagent.report import write_card, write_report
 
@@ -249,8 +250,11 @@ def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], obs
         folder.write_json(folder.path / "result.json", document)
         if session.state.baseline_scores:
             write_report(folder, session.state)
-        if folder.best.is_dir():
-            write_card(folder, session.state)
+        selected = session.state.selected
+        if folder.best.is_dir() and selected is not None and selected.loop is not None:
+            chosen = session.state.experiments[selected.loop]
+            candidate = Candidate(chosen.loop, chosen.files, chosen.hypothesis.params)
+            write_card(folder, session.state, built.scenario.stages(candidate, "full"))
     except (StorageFull, OSError) as error:
         observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
 

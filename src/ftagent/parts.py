@@ -89,8 +89,9 @@ def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> Non
     folder = Path(request.log_dir).absolute()
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / 2**20
-    if estimate.disk_mb > free:
+    disk = shutil.disk_usage(folder)
+    free = disk.free / 2**20
+    if disk.total and estimate.disk_mb > free:
         raise RequestError(
             f"{folder}: {free:.0f} MiB free, the run needs about {estimate.disk_mb:.0f} MiB; "
             "--log-dir on another disk, a smaller --base-model or LoRA instead of full training would fit"

@@ -68,10 +68,12 @@ class Executor:
 
     def losses(self, loop: int) -> tuple[tuple[int, float], ...]:
         """(step, loss) of the full run, at most 40 points; also keeps metrics.jsonl with the record."""
-        workspace = self._session.folder.workspace(loop)
+        workspace = Workspace(self._session.folder.workspace(loop))
         target = self._session.folder.running(loop) / METRICS
-        if (workspace / METRICS).is_file():
-            Workspace(workspace).collect(METRICS, target)
+        for name in (METRICS, f"{self._model_folder}/{METRICS}"):
+            if workspace.exists(name):
+                workspace.collect(name, target)
+                break
         return _thin(_read_losses(target))
 
     def open_workspace(self, candidate: Candidate) -> None:
