@@ -29,7 +29,7 @@ from ftagent.core.types import (
     Split,
     Stage,
 )
-from ftagent.evaluation.prediction import Decoding, prediction_files
+from ftagent.evaluation.prediction import PREDICT_COMMAND, PREDICTIONS, TOOLKIT_VARIABLES, Decoding, prediction_files
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import score_file
 from ftagent_llm.data import TrainingData
@@ -39,9 +39,6 @@ from ftagent_llm.options import LlmOptions
 from ftagent_llm.space import build_space, render
 
 MODEL_FOLDER = "model"
-VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-"""Busy-waiting threads starve a neighbour on few cores; nothing is fetched from inside a stage."""
-
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
 JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
 "content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
@@ -162,7 +159,7 @@ class LlmScenario:
             time_limit=limits.micro_batch if debug else limits.full,
             resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
             mounts=(Mount("MODEL", str(self.model.path)),),
-            variables=VARIABLES,
+            variables=TOOLKIT_VARIABLES,
             files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
             outputs=(output,),
@@ -181,14 +178,14 @@ class LlmScenario:
             Stage(
                 "predict",
                 "predict",
-                ("python", "-P", "-m", "ftagent.toolkit.predict", "predict.yaml"),
+                PREDICT_COMMAND,
                 time_limit=self.context.timeouts.benchmark,
                 resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
                 mounts=(Mount("MODEL", str(self.model.path)),),
-                variables=VARIABLES,
+                variables=TOOLKIT_VARIABLES,
                 files=files,
                 inputs=() if candidate.loop is None else (MODEL_FOLDER,),
-                outputs=("predictions.jsonl",),
+                outputs=(PREDICTIONS,),
             )
         ]
 

@@ -13,6 +13,10 @@ from ftagent.evaluation.benchmark import Benchmark, Item, messages_of
 QUESTIONS = "questions.jsonl"
 CONFIG = "predict.yaml"
 PREDICTIONS = "predictions.jsonl"
+PREDICT_COMMAND = ("python", "-P", "-m", "ftagent.toolkit.predict", CONFIG)
+"""-P: no file of the workspace can stand in for a module."""
+TOOLKIT_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+"""Busy-waiting threads starve a neighbour on few cores; nothing is fetched from inside a stage."""
 
 
 @dataclass(frozen=True)
