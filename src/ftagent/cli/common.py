@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ftagent.core.errors import RequestError
+
 if TYPE_CHECKING:
     from ftagent.core.run_folder import RunFolder
     from ftagent.settings import Settings
@@ -51,7 +53,10 @@ def open_run(ctx: typer.Context, run: str, log_dir: str | None) -> RunFolder:
     """The folder of RUN. Raises RequestError where it names none or several."""
     from ftagent.core.run_folder import find
 
-    return find(common(ctx).log_folder(log_dir), run)
+    try:
+        return find(common(ctx).log_folder(log_dir), run)
+    except OSError as error:
+        raise RequestError(f"{run!r}: not the name of a run ({error.strerror})") from error
 
 
 def complete_runs(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -79,8 +84,6 @@ def confirm(question: str, yes: bool) -> bool:
     if yes:
         return True
     if not sys.stdin.isatty():
-        from ftagent.core.errors import RequestError
-
         raise RequestError(f"{question} Nobody to ask here: add --yes")
     return typer.confirm(question)
 

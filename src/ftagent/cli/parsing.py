@@ -46,9 +46,7 @@ def parse_gpus(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def parse_limits(
-    loop_n: int | None, step_n: int | None, timeout: str | None, budget_usd: float | None
-) -> Limits:
+def parse_limits(loop_n: int | None, step_n: int | None, timeout: str | None, budget_usd: float | None) -> Limits:
     """The limits as given; None where an option was not given. Raises RequestError for what cannot be a limit."""
     from ftagent.core.budget import parse_duration
 

@@ -158,9 +158,7 @@ def _shared(
     ] = False,
     env_file: Annotated[
         str | None,
-        typer.Option(
-            "--env-file", metavar="FILE", help="File of settings.", expose_value=False, callback=_keep
-        ),
+        typer.Option("--env-file", metavar="FILE", help="File of settings.", expose_value=False, callback=_keep),
     ] = None,
 ) -> None:
     """Never runs; its parameters are copied."""

@@ -26,9 +26,7 @@ def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[
     """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
     progress = choose(as_json, settings.loop.log_typing_delay)
     end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug)
-    for name, value in settings.hub.environment().items():
-        # Hub libraries read these when they are imported, which is later than this.
-        os.environ.setdefault(name, value)
+    prepare_libraries(settings)
     progress.open()
     try:
         for note in settings.notes:
@@ -47,6 +45,13 @@ def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[
         for line in closing(result):
             typer.echo(line)
     return result.exit_code
+
+
+def prepare_libraries(settings: Settings) -> None:
+    """Tell hub libraries what the settings say. They read it when they are imported, which is later than this."""
+    # Their progress bars would tear ours.
+    for name, value in {**settings.hub.environment(), "TQDM_DISABLE": "1"}.items():
+        os.environ.setdefault(name, value)
 
 
 def closing(result: Result) -> list[str]:

@@ -96,7 +96,7 @@ def _stage(stage: Stage) -> Iterator[str]:
         yield f"printf %s {shlex.quote(text)} > {quoted}"
     for mount in stage.mounts:
         variable = f"FTAGENT_INPUT_{mount.name}"
-        yield f'{variable}=${{{variable}:-{_default(mount.source)}}}; export {variable}'
+        yield f"{variable}=${{{variable}:-{_default(mount.source)}}}; export {variable}"
         yield (
             f'if [ ! -e "${variable}" ]; then echo "error: input $'
             f'{variable} is missing; set {variable}" >&2; exit 1; fi'

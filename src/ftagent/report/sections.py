@@ -99,8 +99,9 @@ def circumstances(folder: RunFolder, state: State, record: dict[str, Any]) -> li
     created = state.created
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(state.started_at)) if state.started_at else "missing"
     rows = [["run", code(folder.name)], ["started", started], ["seed", str(created.seed) if created else "missing"]]
-    if created and created.origin:
-        rows.append(["forked from", code(created.origin)])
+    origin = (created.origin if created else "") or record.get("origin")
+    if origin:
+        rows.append(["forked from", code(str(origin))])
     for key in ("agent", "environment", "hardware"):
         if record.get(key):
             rows.append([key, plain(_flat(record[key]))])

@@ -10,7 +10,8 @@ from unicodedata import category
 from ftagent.core.types import Score, Split
 
 SPLITS: tuple[Split, ...] = ("validation", "confirm", "test")
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+# Colours and movements (CSI), then titles and links (OSC).
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?")
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -54,6 +55,12 @@ def clean(text: str) -> str:
     """One line without control characters: what others wrote must not steer the terminal."""
     text = _ESCAPE.sub("", text)
     return " ".join("".join(" " if category(char) in {"Cc", "Cf", "Zl", "Zp"} else char for char in text).split())
+
+
+def printable(text: str) -> str:
+    """Lines of text without what would steer the terminal; a carriage return starts a new line."""
+    lines = _ESCAPE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char for char in lines if char in "\n\t" or char.isprintable())
 
 
 def shorten(text: str, width: int) -> str:

@@ -17,8 +17,11 @@ def find(name: str | None, start: Path) -> Path | None:
     """
     if name is not None:
         path = Path(name)
-        if not path.is_file():
-            what = "is no file" if path.exists() else "does not exist"
+        try:
+            found, what = path.is_file(), "is no file" if path.exists() else "does not exist"
+        except OSError as error:
+            found, what = False, f"cannot be opened ({error.strerror})"
+        if not found:
             raise RequestError(f"{name}: this file of settings {what}; --env-file needs a readable file")
         return path
     for folder in (start, *start.parents):

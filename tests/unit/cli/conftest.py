@@ -33,9 +33,7 @@ CommandLine = Callable[..., Answer]
 
 
 @pytest.fixture
-def ftagent(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> CommandLine:
+def ftagent(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> CommandLine:
     """Call the command line in an empty folder, with no settings but those of the test."""
     monkeypatch.chdir(tmp_path)
     for name in ("FT_LOG_PATH", "FTAGENT_DATA_MIRROR", "FT_FILE_PATH", "HF_HOME", "HF_ENDPOINT", "HF_TOKEN"):

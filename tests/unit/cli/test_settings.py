@@ -12,7 +12,7 @@ from ftagent.core.errors import RequestError
 from ftagent.settings.loading import GROUPS, Settings, Value, load
 from ftagent.settings.variables import declared
 
-USERS_FILE = r'''
+USERS_FILE = r"""
 BACKEND=rdagent.oai.backend.LiteLLMAPIBackend
 CHAT_MODEL=gpt-5.2
 CHAT_TEMPERATURE=1
@@ -46,7 +46,7 @@ REASONING_THINK_RM=True
 LOG_FORMAT_CONSOLE="{time:YYYY-MM-DD HH:mm:ss.SSS} | {level: <8} | <cyan>{process}</cyan> | {name}:{function}:{line} - {message}"
 HF_TOKEN=hf_xxx
 LITELLM_CHAT_MODEL_MAP='{"coding":{"model":"o3-mini","reasoning_effort":"high"},"running":{"model":"o3-mini","reasoning_effort":"high"}}'
-'''  # noqa: E501  # literally what users have
+"""  # noqa: E501  # literally what users have
 
 O3 = {"model": "o3-mini", "reasoning_effort": "high"}
 EFFECTIVE: dict[str, Any] = {
@@ -215,9 +215,7 @@ def test_a_misspelt_name_is_told_with_the_nearest(tmp_path: Path) -> None:
         ("FT_BENCHMARK_PASS_K", '["x"]', "integer"),
     ],
 )
-def test_a_bad_value_names_variable_origin_and_what_is_right(
-    tmp_path: Path, name: str, text: str, part: str
-) -> None:
+def test_a_bad_value_names_variable_origin_and_what_is_right(tmp_path: Path, name: str, text: str, part: str) -> None:
     with pytest.raises(RequestError) as caught:
         load(None, {name: text}, tmp_path)
     message = str(caught.value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from ftagent.cli.common import LogDirOption, RunArgument, open_run
 from ftagent.cli.parsing import parse_loop
 from ftagent.core.errors import RequestError
+from ftagent.report.text import printable
 
 if TYPE_CHECKING:
     from ftagent.core.run_folder import RunFolder
@@ -68,12 +68,6 @@ def _print_new(folder: RunFolder, path: Path, seen: dict[Path, int], last: Path 
                 typer.echo(f"==> {path.relative_to(folder.path)} <==")
                 last = path
             start += len(data)
-            typer.echo(_printable(data.decode(errors="replace")), nl=False)
+            typer.echo(printable(data.decode(errors="replace")), nl=False)
     seen[path] = start
     return last
-
-
-def _printable(text: str) -> str:
-    """What a command printed, without what would steer the terminal."""
-    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", text).replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(char for char in text if char in "\n\t" or char.isprintable())

@@ -70,9 +70,6 @@ class LiveDisplay:
         self._closed.set()
         if self._ticker.is_alive():
             self._ticker.join()
-        with self._guard:
-            self._activities.clear()
-            self._state = None
         with self._screen:
             self._live.stop()
 
@@ -133,8 +130,10 @@ class LiveDisplay:
     def _render(self) -> Any:
         with self._guard:
             state, activities = self._state, dict(self._activities)
-            if state is None or state.created is None:
+            if self._closed.is_set():
                 return Text("")
+            if state is None or state.created is None:
+                return Text(f"preparing  {clock(time.monotonic() - self._started)}", style="dim")
             width = self._console.width
             rows = [*self._doing(activities, width), *_scores(state), *self._budget(state)]
         table = Table.grid(padding=(0, 1))

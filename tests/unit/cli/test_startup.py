@@ -1,0 +1,64 @@
+"""Commands start fast: what they import, and how long the cheapest takes."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import record_run
+
+HEAVY = {
+    "torch", "transformers", "peft", "trl", "accelerate", "litellm", "openai", "datasets", "optuna", "docker", "ray",
+    "reasoning_gym", "matplotlib", "numpy", "pandas", "huggingface_hub", "math_verify", "sklearn", "sympy",
+}  # fmt: skip
+SCRIPT = """
+import sys
+from ftagent.cli import run
+code = run(sys.argv[1:])
+print("IMPORTED", *sorted({name.split(".")[0] for name in sys.modules}), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def imported(folder: Path, *words: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split("IMPORTED")[1].split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["version"], ["runs"], ["show", "a"], ["status", "a"], ["logs", "a"], ["run", "--help"],
+     ["prune", "a"], ["journal", "repair", "a"], ["compare", "a", "a"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_reading_commands_import_nothing_heavy(tmp_path: Path, words: list[str]) -> None:
+    record_run(tmp_path / "log" / "a", finish=True)
+    (tmp_path / ".env").write_text("FT_LOG_PATH=log\n")
+    found = imported(tmp_path, *words)
+    assert found & HEAVY == set()
+    assert found & {"rich", "pydantic_settings", "loguru"} == set()
+
+
+@pytest.mark.parametrize("words", [["config", "show"], ["scenarios"], ["models"]], ids=" ".join)
+def test_listing_commands_import_no_ml_library(tmp_path: Path, words: list[str]) -> None:
+    assert imported(tmp_path, *words) & HEAVY == set()
+
+
+def test_help_costs_less_than_a_third_of_a_cpu_second(tmp_path: Path) -> None:
+    """The least of three runs: other processes on the machine only ever add."""
+    costs = []
+    command = [sys.executable, "-c", "from ftagent.cli import main; main()", "--help"]
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=dict(os.environ), check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) < 0.3, costs
