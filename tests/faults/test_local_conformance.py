@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import subprocess
@@ -41,19 +42,19 @@ async def test_check(way: str, check: suite.Check, tmp_path: Path) -> None:
     assert result.status == "pass", result.reason
 
 
+def run_python(arguments: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
 def test_a_broken_environment_does_not_pass(tmp_path: Path) -> None:
     """The suite can fail: an environment without its kills and limits is found out."""
 
     class Careless(LocalEnvironment):
         async def execute(self, stage, workspace, on_line, log):  # type: ignore[no-untyped-def]
-            done = subprocess.run(
-                [sys.executable, *stage.command[1:]], cwd=workspace, capture_output=True, text=True, check=False
-            )
+            done = run_python(stage.command[1:], workspace)
             log.write_text(done.stdout)
             list(map(on_line, done.stdout.splitlines()))
             return suite.Execution(stage.name, "ok" if done.returncode == 0 else "failed", 0.1, done.returncode)
-
-    import asyncio
 
     wanted = {"signals", "variables", "peak_memory", "input_missing", "output_link", "outputs_missing", "stage_files"}
     checks = [check for check in suite.all_checks() if check.name in wanted]
@@ -87,8 +88,8 @@ async def main():
     for check in conformance.all_checks():
         if check.name in wanted:
             with tempfile.TemporaryDirectory() as folder:
-                options = LocalOptions(sandbox=sys.argv[1])
-                result = await conformance.run_check(check, lambda: LocalEnvironment(options), pathlib.Path(folder, "c"))
+                environment = LocalEnvironment(LocalOptions(sandbox=sys.argv[1]))
+                result = await conformance.run_check(check, lambda: environment, pathlib.Path(folder, "c"))
             print(result.status, check.name, result.reason)
 asyncio.run(main())
 """

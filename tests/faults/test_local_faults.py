@@ -57,6 +57,14 @@ def assert_silent(workspace: Path, within: float = 3.0) -> None:
         assert time.monotonic() < deadline, "a process of the command still lives"
 
 
+def entries(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def open_descriptors() -> int:
+    return len(entries(Path("/proc/self/fd")))
+
+
 def groups() -> set[Path]:
     folders = {place.folder for place in limits.discover().values()}
     return {path for folder in folders for path in folder.glob(f"ftagent-{os.getpid()}-*")}
@@ -112,7 +120,7 @@ async def test_a_full_disk_for_the_log_ends_the_command(way: str, workspace: Pat
 
 async def test_nothing_is_left_behind(way: str, workspace: Path, tmp_path: Path) -> None:
     environment = LocalEnvironment(WAYS[way])
-    descriptors, children = os.listdir("/proc/self/fd"), proctree.children(os.getpid())
+    descriptors, children = open_descriptors(), proctree.children(os.getpid())
     for stage in (python("print()"), python("import time; time.sleep(60)", time_limit=0.2), python("1/0")):
         await environment.execute(stage, workspace, print, tmp_path / "log")
     task = asyncio.ensure_future(environment.execute(python(FOREVER), workspace, print, tmp_path / "log"))
@@ -120,7 +128,7 @@ async def test_nothing_is_left_behind(way: str, workspace: Path, tmp_path: Path)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert os.listdir("/proc/self/fd") == descriptors
+    assert open_descriptors() == descriptors
     assert proctree.children(os.getpid()) == children
     assert groups() == set()
 
@@ -147,16 +155,16 @@ async def test_our_memory_is_bounded_under_endless_output(workspace: Path, tmp_p
     assert 5_000 < count < 6_000
 
 
-async def test_killing_all_that_one_can_see_stays_inside(workspace: Path, tmp_path: Path) -> None:
+def test_killing_all_that_one_can_see_stays_inside(workspace: Path, tmp_path: Path) -> None:
     if why := sandbox.probe():
         pytest.skip(why)
+    environment = LocalEnvironment(LocalOptions(sandbox="bubblewrap"))
+    stage = python(BEAT + "os.kill(-1, 9)")
     with subprocess.Popen(["sleep", "60"]) as bystander:
-        done = await LocalEnvironment(LocalOptions(sandbox="bubblewrap")).execute(
-            python("import os; os.kill(-1, 9)"), workspace, print, tmp_path / "log"
-        )
+        asyncio.run(environment.execute(stage, workspace, print, tmp_path / "log"))
         assert bystander.poll() is None
         bystander.kill()
-    assert done.end in ("ok", "killed")
+    assert_silent(workspace)
 
 
 async def execute(workspace: Path, stage: Stage, options: LocalOptions | None = None) -> tuple[Execution, list[str]]:
@@ -169,11 +177,13 @@ async def test_variables_of_a_stage_do_not_act_outside_of_the_sandbox(workspace:
     """The dynamic loader obeys LD_ variables in whatever it loads; bubblewrap itself must not see them."""
     if why := sandbox.probe():
         pytest.skip(why)
-    trace = tmp_path / "outside"
-    variables = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(trace), "WANTED": "v"}
+    traces = tmp_path / "outside"
+    traces.mkdir()
+    variables = {"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(traces / "trace")}
     done, lines = await execute(workspace, python("import os; print(os.environ['LD_DEBUG'])", variables=variables))
-    assert (done.end, lines[-1]) == ("ok", "files")
-    assert list(tmp_path.glob("outside*")) == []
+    assert done.end == "ok"
+    assert "files" in lines
+    assert entries(traces) == []
 
 
 async def test_gpus_and_threads_reach_the_command(way: str, workspace: Path) -> None:

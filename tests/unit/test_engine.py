@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from support import ACTS, drive, noop, story
 
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.agents.search import SearchAgent
@@ -14,6 +13,7 @@ from ftagent.core.engine import EngineOptions
 from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Trace
+from support import ACTS, drive, noop, story
 
 
 def kinds(path: Path) -> list[str]:

@@ -67,10 +67,21 @@ print((folder / "a").read_text(), [entry.name for entry in folder.iterdir()])
 
 
 def test_unwritable_folder_is_storage_full(tmp_path: Path) -> None:
-    if os.geteuid() == 0:
-        with pytest.raises(StorageFull, match="cannot be written"):
-            atomic_write(Path("/proc/sys/kernel/ftagent"), "x")
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        with pytest.raises(StorageFull, match="permission denied"):
+            atomic_write(tmp_path / "a", "x")
         return
-    tmp_path.chmod(0o500)
-    with pytest.raises(StorageFull, match="permission denied"):
-        atomic_write(tmp_path / "a", "x")
+    code = f"""
+import subprocess
+from pathlib import Path
+from ftagent.core.errors import StorageFull
+from ftagent.core.files import atomic_write
+subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", {str(tmp_path)!r}], check=True)
+try:
+    atomic_write(Path({str(tmp_path)!r}) / "a", "x")
+except StorageFull as error:
+    print(error)
+"""
+    done = subprocess.run(["unshare", "-m", sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "a: cannot be written: read-only file system" in done.stdout, done.stderr

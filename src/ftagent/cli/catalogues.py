@@ -69,4 +69,6 @@ def model_names() -> list[str]:
 
 def benchmark_names() -> list[str]:
     """Names of the catalogue; a family such as `rg:` stands for all of its members."""
-    return []
+    from ftagent.evaluation.registry import benchmark_names as names
+
+    return names()

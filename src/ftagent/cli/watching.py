@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
     """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
     progress = choose(as_json, settings.loop.log_typing_delay)
-    log.configure(settings.loop.log_format_console, progress.log, common.debug)
+    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug)
     for name, value in settings.hub.environment().items():
         # Hub libraries read these when they are imported, which is later than this.
         os.environ.setdefault(name, value)
@@ -36,6 +36,7 @@ def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[
         result = session(progress)
     finally:
         progress.close()
+        end_log()
     if result.error:
         typer.echo(f"error: {clean(result.error)}", err=True)
     if as_json:

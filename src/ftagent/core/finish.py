@@ -32,10 +32,12 @@ class Finish:
         if self._session.state.status is not None:
             return
         self._session.observer.step(None, None, "finish")
-        best = await self._select()
-        await self._open_test(best)
-        self._session.record(self._claim(best))
-        self._keep_best(best)
+        if self._session.state.selected is None:
+            best = await self._select()
+            await self._open_test(best)
+            self._session.record(self._claim(best))
+        selected = self._session.state.selected
+        self._keep_best(selected.loop if selected else None)
         if keep == "none":
             for experiment in self._session.state.experiments:
                 self._executor.drop_weights(experiment.loop)

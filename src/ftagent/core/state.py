@@ -125,8 +125,7 @@ class State:
             raise ValueError(f"loop {event.loop} proposed after {len(self.experiments)} loops")
         self.experiments.append(Experiment(event.loop, event.hypothesis, cost_usd=event.cost_usd))
         self._shown.append(self.experiments[-1])
-        self.status = None
-        self.test_is_open = False
+        self._unfinish()
 
     def _advance(self, event: Event) -> None:
         loop: int = event.loop  # type: ignore[union-attr,assignment]  # only events of a loop come here
@@ -153,8 +152,14 @@ class State:
                 raise ValueError(f"{type(event).__name__} is no event of a loop")
         self.experiments[loop] = new
         self._shown[loop] = _without_test(new)
-        if new.feedback and new.feedback.decision == "accept" and isinstance(event, events.Reflected):
-            self.leader = self._shown[loop]
+        if isinstance(event, events.Reflected):
+            self._unfinish()
+            if event.feedback.decision == "accept":
+                self.leader = self._shown[loop]
+
+    def _unfinish(self) -> None:
+        """There is more to choose from than when the run was last finished."""
+        self.status, self.selected, self.test_is_open = None, None, False
 
 
 def effective(records: Iterable[Record]) -> list[Record]:

@@ -27,6 +27,9 @@ from ftagent.environments.process import Report, Running, start_plain, start_san
 from ftagent.environments.variables import SYSTEM_PATH, command_variables
 from ftagent.environments.watch import WATCH_SECONDS, Watch
 
+MAX_ARGUMENT_BYTES = 128 * 1024 - 1
+"""Linux takes no longer argument."""
+
 
 @dataclass(frozen=True)
 class LocalOptions:
@@ -66,6 +69,14 @@ class LocalEnvironment:
     @cached_property
     def _places(self) -> dict[str, limits.Hierarchy]:
         return limits.discover() if self.options.control_groups else {}
+
+    @cached_property
+    def _import_roots(self) -> tuple[Path, ...]:
+        return sandbox.import_roots(self.options.python)
+
+    @cached_property
+    def _program_folders(self) -> tuple[Path, ...]:
+        return sandbox.program_folders(self.options.python, self._import_roots)
 
     def describe(self) -> str:
         """One line for the run's banner."""
@@ -157,7 +168,7 @@ class LocalEnvironment:
             home=home,
             temporary=temporary or Path("/tmp"),
             path=f"{python.parent}:{SYSTEM_PATH if self.sealed else os.environ.get('PATH', SYSTEM_PATH)}",
-            import_roots=sandbox.import_roots(python),
+            import_roots=self._import_roots,
             allowed=self.options.variables,
         )
         try:
@@ -166,7 +177,7 @@ class LocalEnvironment:
                 return start_plain(command, workspace, variables, group, tasks), lacking
             view = sandbox.View(
                 workspace=workspace,
-                readable=sandbox.readable_folders(python, stage, self.options.readable),
+                readable=(*self._program_folders, *sandbox.input_folders(stage), *self.options.readable),
                 network=stage.network,
                 gpus=bool(resources.gpus),
                 home=home,
@@ -224,6 +235,9 @@ def _refusal(stage: Stage, workspace: Path) -> str:
         raise EnvironmentUnavailable(f"workspace {workspace} does not exist")
     if not stage.command or any("\0" in part for part in stage.command):
         return "the command is empty or contains NUL"
+    sizes = [len(os.fsencode(part)) for part in stage.command]
+    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > 8 * MAX_ARGUMENT_BYTES:
+        return f"the command has {sum(sizes)} bytes; put what is long into a file"
     try:
         Workspace(workspace).write(stage.files)
     except StageRefused as error:

@@ -87,8 +87,8 @@ class Capture:
     def tail(self) -> str:
         """The last lines, at most 4 KiB; of a line that was redrawn (carriage returns) the last drawing."""
         last = self._last
-        if self._total > len(last) and b"\n" in last:
-            last = last[last.index(b"\n") + 1 :]
+        if self._total > len(last) and 0 <= (cut := last.find(b"\n")) < len(last) - 1:
+            last = last[cut + 1 :]
         text = "\n".join(_visible(line) for line in last.decode("utf-8", "replace").split("\n"))
         # A byte that is no UTF-8 takes three once it is replaced.
         return text.encode()[-TAIL_BYTES:].decode("utf-8", "ignore")

@@ -166,10 +166,9 @@ def start_plain(
         control_end, control = os.pipe()
         ours.callback(os.close, control)
         theirs.callback(os.close, control_end)
-        options = {"entrances": group.entrances, "processes": processes, "folder": str(folder)}
         argv = [
             sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")),
-            str(control_end), str(report_end), json.dumps(options), *command,
+            str(control_end), str(report_end), str(processes), str(folder), *group.entrances, "--", *command,
         ]  # fmt: skip
         process = _spawn(argv, {**variables, MARK: mark}, output_end, [control_end, report_end])
         running = Running(process, output, report, control, group, mark)

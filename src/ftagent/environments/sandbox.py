@@ -71,12 +71,16 @@ def import_roots(python: Path) -> tuple[Path, ...]:
     )
 
 
-def readable_folders(python: Path, stage: Stage, extra: Iterable[Path]) -> tuple[Path, ...]:
-    """All that is bound read-only besides the system."""
+def program_folders(python: Path, roots: Iterable[Path]) -> tuple[Path, ...]:
+    """Folders of `python` and of `roots`, its import roots; of our own root only the package."""
     package = package_folder()
-    imports = [package if root == package.parent else root for root in import_roots(python)]
-    mounts = [path for mount in stage.mounts for path in _with_blobs(Path(mount.source))]
-    return tuple(dict.fromkeys([*interpreter_roots(python), *imports, *mounts, *extra]))
+    imports = [package if root == package.parent else root for root in roots]
+    return tuple(dict.fromkeys([*interpreter_roots(python), *imports]))
+
+
+def input_folders(stage: Stage) -> tuple[Path, ...]:
+    """What the mounts of `stage` need."""
+    return tuple(path for mount in stage.mounts for path in _with_blobs(Path(mount.source)))
 
 
 def _with_blobs(source: Path) -> list[Path]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _BASE = "#6b7280"
 _POINT = "#2563eb"
 _CHOSEN = "#059669"
+_FAILED = "#dc2626"
 _MOST_CURVES = 8
 
 
@@ -72,6 +73,11 @@ def _scores(state: State) -> Figure | None:
         part = [(item, score) for item, score in scored if (item.loop == selected) is chosen]
         if part:
             _bars(axes, part, colour, label)
+    failed = [item.loop for item in state.experiments if item.feedback and not item.validation]
+    if failed:
+        # Missing is not zero: the mark lies on the axis, outside the scale.
+        at_edge = axes.get_xaxis_transform()
+        axes.plot(failed, [0.0] * len(failed), "x", color=_FAILED, transform=at_edge, clip_on=False, label="no score")
     axes.set_xlabel("loop")
     axes.set_ylabel(state.created.metric if state.created else "score")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -58,11 +58,9 @@ def honesty(state: State) -> list[str]:
     opened = state.test_openings
     times = "never opened" if opened == 0 else f"opened {plural(opened, 'time')}"
     sealed = state.created is not None and state.created.sealed
-    seal = (
-        "Sealed: commands could read neither the answers nor the network."
-        if sealed
-        else "**Not sealed**: commands could have read answers or the network; these scores do not compare with sealed ones."
-    )
+    seal = "Sealed: commands could read neither the answers nor the network."
+    if not sealed:
+        seal = "**Not sealed**: commands could have read answers or the network; do not compare with sealed scores."
     return ["## How it was measured", "", f"- The sealed test split was {times}.", f"- {seal}", *_baseline(state), ""]
 
 

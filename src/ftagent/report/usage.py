@@ -21,7 +21,8 @@ tokenizer = AutoTokenizer.from_pretrained({path!r})
 """
 _CHAT = """\
 messages = [{"role": "user", "content": "Your question"}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+inputs = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)
 output = model.generate(**inputs, max_new_tokens=200)
 print(tokenizer.decode(output[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
 """

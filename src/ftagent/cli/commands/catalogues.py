@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 
 from ftagent.cli.common import JsonOption, print_json
+from ftagent.core.errors import RequestError
 from ftagent.report.text import columns
 
 
@@ -25,6 +27,36 @@ def scenarios(json_: JsonOption = False) -> None:
         rows = [[f"  -o {field['name']}", str(field["default"]), field["description"]] for field in entry.options]
         for line in columns(("  OPTION", "DEFAULT", "MEANING"), rows) if rows else []:
             typer.echo(line)
+
+
+def benchmarks(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[PART]", help="Only names with this in them, with their keys.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the benchmarks.
+
+    Keys follow a name: rg:chain_sum?min_terms=2&max_terms=2
+    """
+    from ftagent.evaluation.registry import benchmark_names, list_benchmarks
+
+    found = [entry for entry in list_benchmarks() if name is None or name.lower() in entry.name.lower()]
+    if not found:
+        raise RequestError(f"no benchmark has {name!r} in its name; there are {', '.join(benchmark_names())}")
+    if json_:
+        print_json({"benchmarks": [asdict(entry) for entry in found]})
+        return
+    rows = [[e.name, _splits(e.splits), e.metric, e.licence, e.title] for e in found]
+    for line in columns(("NAME", "ITEMS (VALIDATION, TEST)", "METRIC", "LICENCE", "TITLE"), rows):
+        typer.echo(line)
+    for entry in found if name is not None else ():
+        for key, value in entry.parameters.items():
+            typer.echo(f"  {entry.name}?{key}={value}")
+
+
+def _splits(splits: dict[str, int]) -> str:
+    return ", ".join(str(splits[name]) if name in splits else "-" for name in ("validation", "test"))
 
 
 def models(json_: JsonOption = False) -> None:

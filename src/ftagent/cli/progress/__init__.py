@@ -24,18 +24,19 @@ class Progress(Observer, Protocol):
 
 
 def choose(as_json: bool, typing_delay: float = 0.0) -> Progress:
-    """The display that fits stdout."""
+    """The display that fits stdout. Who wants a terminal typed at sees lines: a live region cannot be typed."""
     if as_json:
         from ftagent.cli.progress.json_lines import JsonLines
 
         return JsonLines(sys.stdout, sys.stderr)
-    if sys.stdout.isatty() and not _is_dumb():
+    terminal = sys.stdout.isatty()
+    if terminal and not typing_delay and not _is_dumb():
         from ftagent.cli.progress.live import LiveDisplay
 
-        return LiveDisplay(typing_delay=typing_delay)
+        return LiveDisplay()
     from ftagent.cli.progress.plain import PlainLines
 
-    return PlainLines(sys.stdout, sys.stderr)
+    return PlainLines(sys.stdout, sys.stderr, typing_delay if terminal else 0.0)
 
 
 def _is_dumb() -> bool:

@@ -21,6 +21,7 @@ from ftagent.core.types import Score, StepName
 from ftagent.report.text import clean, clock, score_text, shorten, sparkline
 from ftagent.report.views import leader
 
+_REFRESH_SECONDS = 0.25
 _SHOWN = 4
 _POINTS = 2000
 _BAR = 30
@@ -44,28 +45,41 @@ class Activity:
 class LiveDisplay:
     """Redrawn four times a second from the run's live state. Safe to call from any thread."""
 
-    def __init__(self, console: Console | None = None, typing_delay: float = 0.0) -> None:
+    def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
-        self._typing_delay = typing_delay
         self._guard = threading.RLock()
+        # Rich prints and redraws under different locks; one that wraps both keeps half-drawn regions off the screen.
+        self._screen = threading.RLock()
+        self._closed = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="live display", daemon=True)
         self._state: State | None = None
         self._base_elapsed = 0.0
         self._started = time.monotonic()
         self._activities: dict[int | None, Activity] = {}
         # Live asks for its first picture at once, so everything above must be there.
         self._live = Live(
-            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True,
+            get_renderable=self._render, console=self._console, auto_refresh=False, transient=True,
             redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
         )  # fmt: skip
 
     def open(self) -> None:
         self._live.start()
+        self._ticker.start()
 
     def close(self) -> None:
+        self._closed.set()
+        if self._ticker.is_alive():
+            self._ticker.join()
         with self._guard:
             self._activities.clear()
             self._state = None
-        self._live.stop()
+        with self._screen:
+            self._live.stop()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(_REFRESH_SECONDS):
+            with self._screen:
+                self._live.refresh()
 
     def begin(self, state: State) -> None:
         with self._guard:
@@ -113,13 +127,8 @@ class LiveDisplay:
 
     def _say(self, text: Text) -> None:
         """Print above the live region; a resized terminal wraps it like any other text."""
-        if not self._typing_delay or self._live.is_started:
+        with self._screen:
             self._console.print(text)
-            return
-        for character in text.plain:
-            self._console.print(character, end="", soft_wrap=True)
-            time.sleep(self._typing_delay)
-        self._console.print()
 
     def _render(self) -> Any:
         with self._guard:

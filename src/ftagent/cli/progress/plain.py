@@ -18,7 +18,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 class PlainLines:
     """Writes progress to `out`, notes and logs to `err`."""
 
-    def __init__(self, out: TextIO, err: TextIO) -> None:
+    def __init__(self, out: TextIO, err: TextIO, typing_delay: float = 0.0) -> None:
+        """`typing_delay`: seconds per character on `out`."""
+        self._typing_delay = typing_delay
         self._out = out
         self._err = err
         self._state: State | None = None
@@ -49,5 +51,8 @@ class PlainLines:
         self._err.flush()
 
     def _print(self, line: str) -> None:
-        self._out.write(f"{time.strftime('%H:%M:%S')} {line}\n")
-        self._out.flush()
+        text = f"{time.strftime('%H:%M:%S')} {line}\n"
+        for part in text if self._typing_delay else (text,):
+            self._out.write(part)
+            self._out.flush()
+            time.sleep(self._typing_delay)

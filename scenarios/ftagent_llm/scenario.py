@@ -1,0 +1,250 @@
+"""The `llm` scenario: a language model made better at a benchmark by fine-tuning.
+
+Stages: `prepare_data` (stdlib, fast) → `train` (toolkit) → `predict` (toolkit, questions only) → score,
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ftagent.core.context import ScenarioContext
+from ftagent.core.errors import RequestError
+from ftagent.core.types import (
+    Brief,
+    Candidate,
+    Estimate,
+    Files,
+    Mount,
+    Parameter,
+    Purpose,
+    Resources,
+    Score,
+    Split,
+    Stage,
+)
+from ftagent.evaluation.prediction import Decoding, prediction_files
+from ftagent.evaluation.registry import resolve_benchmark
+from ftagent.evaluation.scoring import score_file
+from ftagent_llm.data import TrainingData
+from ftagent_llm.estimates import estimate_run
+from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
+from ftagent_llm.options import LlmOptions
+from ftagent_llm.space import build_space, render
+
+MODEL_FOLDER = "model"
+VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+"""Busy-waiting threads starve a neighbour on few cores; nothing is fetched from inside a stage."""
+
+FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
+JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
+"content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
+ftagent.toolkit.train` but for model, data, output, epochs, max_tokens and seed, which are set for every
+experiment alike."""
+
+
+class LlmScenario:
+    """See the module."""
+
+    name = "llm"
+
+    def __init__(self, options: LlmOptions, context: ScenarioContext) -> None:
+        """Resolves benchmark and base model. Raises RequestError, one line, for what is unknown or
+        missing."""
+        self.options = options
+        self.context = context
+        self.benchmark = resolve_benchmark(context.benchmark, context.hub, context.files_path)
+        if not context.base_model:
+            raise RequestError(
+                "no base model given (--base-model); for example smollm2-135m; `ftagent models` lists more"
+            )
+        self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
+        self.data = TrainingData(self.benchmark, context, options.train_rows)
+        hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
+        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
+
+    @cached_property
+    def space(self) -> tuple[Parameter, ...]:
+        """Of this model and these rows."""
+        return build_space(self.options, len(self.data.rows), self.data.solved, _layers(self.model.path))
+
+    def brief(self) -> Brief:
+        counts = {split: len(self.data.items(split)) for split in ("validation", "confirm", "test")}
+        return Brief(
+            scenario=self.name,
+            goal=f"Fine-tune {self.model.name} so that its {self.benchmark.metric} on {self.benchmark.name} "
+            f"({self.benchmark.title}) rises. {self.context.benchmark_description or self.context.user_target}".strip(),
+            data=f"{len(self.data.rows)} rows to train on ({', '.join(self.context.datasets) or self.benchmark.name}), "
+            f"{self.options.train_tokens} training tokens per experiment; measured on {counts['validation']} "
+            f"validation, {counts['confirm']} confirm and {counts['test']} sealed test items.",
+            file_contract=FILE_CONTRACT,
+            hardware=self.context.hardware.describe(),
+            metric=self.benchmark.metric,
+            direction=self.benchmark.direction,
+            space=self.space,
+            render=self.render,
+            model_folder=MODEL_FOLDER,
+        )
+
+    def render(self, params: Mapping[str, Any]) -> Files:
+        """The files of an experiment from the templates."""
+        return render(params, self.space, self.options, self.context.seed)
+
+    def estimate(self) -> Estimate:
+        items = len(self.data.items("validation"))
+        return estimate_run(self.model.parameters, items, self.decoding, self.options, self.context.hardware)
+
+    def baseline(self) -> Candidate:
+        return Candidate(loop=None, files={})
+
+    def stages(self, candidate: Candidate, purpose: Purpose, split: Split | None = None) -> list[Stage]:
+        if purpose == "predict":
+            return self._predict(candidate, split or "validation")
+        if candidate.loop is None:
+            return []
+        debug = purpose == "debug"
+        stages = [self._prepare(purpose)]
+        if not debug or self._rehearses(candidate):
+            stages.append(self._train(candidate, purpose))
+        return stages
+
+    def inspect(self, stage: Stage, workspace: Path) -> None:
+        """The overlap gate: train.jsonl holds no benchmark item. Raises StageRefused."""
+        if stage.name == "prepare_data":
+            self.data.check(workspace / "train.jsonl")
+
+    async def score(self, predictions: Path, split: Split) -> Score:
+        """Error categories are kept for validation only: they steer, and the other splits must not."""
+        score, _ = await asyncio.to_thread(
+            score_file, self.benchmark, self.data.items(split), predictions, self.context.pass_k
+        )
+        return score if split == "validation" else replace(score, errors={})
+
+    def _prepare(self, purpose: Purpose) -> Stage:
+        debug = purpose == "debug"
+        limits = self.context.timeouts
+        return Stage(
+            "prepare_data",
+            purpose,
+            ("python", "prepare_data.py", *(("--limit", str(self.options.debug_rows)) if debug else ())),
+            time_limit=limits.debug_data_processing if debug else limits.data_processing,
+            resources=Resources(memory_mb=self.options.memory_mb),
+            mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
+            inputs=("prepare_data.py",),
+            outputs=("train.jsonl",),
+        )
+
+    def _train(self, candidate: Candidate, purpose: Purpose) -> Stage:
+        debug = purpose == "debug"
+        output = "model_debug" if debug else MODEL_FOLDER
+        fixed = {
+            "model": str(self.model.path),
+            "data": "train.jsonl",
+            "output": output,
+            "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
+            "seed": self.context.seed,
+            "dtype": self.options.dtype,
+            "device": self.options.device,
+            "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
+            "pack_tokens": self.options.pack_tokens,
+        }
+        limits = self.context.timeouts
+        return Stage(
+            "train",
+            purpose,
+            ("python", "-P", "-m", "ftagent.toolkit.train", "train_stage.yaml"),
+            time_limit=limits.micro_batch if debug else limits.full,
+            resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
+            mounts=(Mount("MODEL", str(self.model.path)),),
+            variables=VARIABLES,
+            files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
+            inputs=("train.jsonl",),
+            outputs=(output,),
+        )
+
+    def _predict(self, candidate: Candidate, split: Split) -> list[Stage]:
+        items = self.data.items(split)
+        if not items:
+            return []
+        model, adapter = str(self.model.path), None
+        if candidate.loop is not None:
+            full = _yaml(candidate.files.get("train.yaml", "")).get("method") == "full"
+            model, adapter = (MODEL_FOLDER, None) if full else (model, MODEL_FOLDER)
+        files = prediction_files(self.benchmark, items, self.decoding, model, adapter)
+        return [
+            Stage(
+                "predict",
+                "predict",
+                ("python", "-P", "-m", "ftagent.toolkit.predict", "predict.yaml"),
+                time_limit=self.context.timeouts.benchmark,
+                resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
+                mounts=(Mount("MODEL", str(self.model.path)),),
+                variables=VARIABLES,
+                files=files,
+                inputs=() if candidate.loop is None else (MODEL_FOLDER,),
+                outputs=("predictions.jsonl",),
+            )
+        ]
+
+    def _rehearses(self, candidate: Candidate) -> bool:
+        """Files that a template rendered are known to work: a rehearsal would only pay the imports once
+        more."""
+        if self.options.rehearse != "auto":
+            return self.options.rehearse == "always"
+        return dict(candidate.files) != dict(self.render(candidate.params))
+
+
+def decoding_of(options: LlmOptions, context: ScenarioContext, max_new_tokens: int) -> Decoding:
+    """Decoding of baseline and candidates alike. Raises RequestError for several samples without a
+    temperature."""
+    temperature = options.temperature
+    if temperature < 0:
+        temperature = 0.7 if context.samples > 1 else 0.0
+    if context.samples > 1 and temperature == 0:
+        raise RequestError(f"{context.samples} samples per item need a temperature above 0 (-o temperature)")
+    return Decoding(
+        max_new_tokens=options.max_new_tokens or max_new_tokens,
+        temperature=temperature,
+        top_p=options.top_p,
+        samples=context.samples,
+        seed=context.seed,
+        dtype=options.dtype,
+        device=options.device,
+        batch_size=options.predict_batch_size,
+        batch_tokens=options.predict_batch_tokens,
+    )
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}
+    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
+
+
+def _merged(text: str, fixed: Mapping[str, Any]) -> str:
+    """An experiment's keys with those that no experiment chooses. What is not YAML stays: the toolkit says
+    why."""
+    import yaml
+
+    values = _yaml(text)
+    if not values and text.strip():
+        return text
+    values.pop("epochs", None)
+    return str(yaml.safe_dump({**values, **fixed}, sort_keys=True))
+
+
+def _layers(model: Path) -> int:
+    try:
+        return int(json.loads((model / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
