@@ -50,10 +50,10 @@ def settings() -> str:
     parts: dict[str, list[str]] = {}
     for value in load(None, {}, Path(Path.cwd().anchor)).values:
         declared = value.variable
-        note = f" {declared.warning}." if declared.replaced_by else " Not used yet." if declared.pending else ""
+        note = f": {declared.replaced_by}." if declared.replaced_by else ". Not used yet." if declared.pending else "."
         names = ", ".join(f"`{name}`" for name in declared.names)
         default = "" if value.shown in (None, "", [], {}) else f"`{value.shown}`"
-        description = f"{declared.description}.".replace("..", ".").replace("|", "\\|")
+        description = declared.description.replace("|", "\\|").replace("<", "&lt;")
         parts.setdefault(declared.part, []).append(f"| {names} | {default} | {description}{note} |")
     tables = [
         f"## Settings of the {part}\n\n| variable | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"

@@ -51,3 +51,13 @@ def test_commands_in_the_guides_exist() -> None:
     }
     assert used, "no command found: the pattern is wrong"
     assert {word: page for word, page in used.items() if word not in known} == {}
+
+
+def test_tests_that_the_documents_name_exist() -> None:
+    named = {
+        (page.relative_to(ROOT), path)
+        for page in PAGES
+        for path in re.findall(r"`((?:tests|src|docs|scenarios|scripts)/[\w/.-]+\.py)`", page.read_text())
+    }
+    assert len(named) > 5
+    assert {(page, path) for page, path in named if not (ROOT / path).is_file()} == set()
