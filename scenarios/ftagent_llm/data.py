@@ -15,6 +15,7 @@ from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import RequestError, StageRefused
 from ftagent.core.types import Split
 from ftagent.evaluation.benchmark import Benchmark, Item, TrainingRow, messages_of
+from ftagent.evaluation.expressions import expression_keys
 from ftagent.evaluation.overlap import OverlapGate
 from ftagent.evaluation.registry import resolve_benchmark
 
@@ -60,7 +61,7 @@ class TrainingData:
     def gate(self) -> OverlapGate:
         """Against every item that this run may measure. Questions that share a template share text with
         rows too."""
-        shared = () if self._solved else [row.question for row in self.rows]
+        shared = () if self.solved else [row.question for row in self.rows]
         return OverlapGate(self._all_items, self._benchmark.duplicate_keys, shared)
 
     def check(self, path: Path) -> None:
@@ -76,11 +77,12 @@ class TrainingData:
     @cached_property
     def solved(self) -> bool:
         """Whether the rows come with worked solutions."""
-        return self._solved
+        return any(row.solution for row in self.rows)
 
-    @property
-    def _solved(self) -> bool:
-        return any(row.solution for row in self.rows[:50])
+    @cached_property
+    def arithmetic(self) -> bool:
+        """Whether every question holds an arithmetic expression and no solution comes with it."""
+        return not self.solved and all(expression_keys(row.question) for row in self.rows[:100])
 
     @cached_property
     def _all_items(self) -> Sequence[Item]:

@@ -15,7 +15,7 @@ class LlmOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    train_tokens: int = Field(30_000, ge=64, description="tokens that every experiment trains on")
+    train_tokens: int = Field(50_000, ge=64, description="tokens that every experiment trains on")
     train_rows: int = Field(2000, ge=16, description="rows that the data script may choose from")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="of weights and arithmetic")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train and predict")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from ftagent_llm.data import TrainingData
 from ftagent_llm.estimates import estimate_run
 from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
 from ftagent_llm.options import LlmOptions
-from ftagent_llm.space import build_space, render
+from ftagent_llm.space import ARITHMETIC_FORMATS, SHORT_FORMATS, SOLUTION_FORMATS, build_space, render
 
 MODEL_FOLDER = "model"
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
@@ -69,7 +69,10 @@ class LlmScenario:
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
         """Of this model and these rows."""
-        return build_space(self.options, len(self.data.rows), self.data.solved, _layers(self.model.path))
+        formats: Sequence[str] = SOLUTION_FORMATS if self.data.solved else SHORT_FORMATS
+        if self.data.arithmetic:
+            formats = ARITHMETIC_FORMATS
+        return build_space(self.options, len(self.data.rows), formats, _layers(self.model.path))
 
     def brief(self) -> Brief:
         counts = {split: len(self.data.items(split)) for split in ("validation", "confirm", "test")}

@@ -11,13 +11,14 @@ from ftagent_llm.options import LlmOptions
 
 SHORT_FORMATS = ("plain", "sentence", "boxed", "marked")
 SOLUTION_FORMATS = ("solution", "solution_boxed", "marked")
+ARITHMETIC_FORMATS = ("restated", "worked", *SHORT_FORMATS)
 TEMPLATES = ("prepare_data.py", "train.yaml")
 
 
-def build_space(options: LlmOptions, rows: int, solutions: bool, model_layers: int) -> tuple[Parameter, ...]:
-    """`rows`: how many there are to train on. `solutions`: whether they are worked out. `model_layers`: of
+def build_space(options: LlmOptions, rows: int, formats: Sequence[str], model_layers: int) -> tuple[Parameter, ...]:
+    """`rows`: how many there are to train on. `formats`: of answers, the default first. `model_layers`: of
     the base model (0: unknown)."""
-    formats = SOLUTION_FORMATS if solutions else SHORT_FORMATS
+    solutions = "solution" in formats
     layers = [n for n in options.layers if not model_layers or n < model_layers]
     lowest = min(rows, max(16, rows // 10))
     middle = (options.learning_rate_low * options.learning_rate_high**2) ** (1 / 3)

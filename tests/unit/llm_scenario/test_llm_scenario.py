@@ -79,8 +79,8 @@ def test_every_point_of_the_space_renders_valid_configs(tmp_path: Path, model: P
         assert (predicting.adapter is None) == (config.method == "full")
 
 
-@pytest.mark.parametrize("answer_format", ["plain", "sentence", "boxed", "marked"])
-@pytest.mark.parametrize("difficulty", ["uniform", "easy", "hard"])
+@pytest.mark.parametrize("answer_format", ["plain", "sentence", "boxed", "marked", "restated", "worked"])
+@pytest.mark.parametrize("difficulty", ["uniform", "hard"])
 def test_prepared_answers_grade_as_right(tmp_path: Path, model: Path, answer_format: str, difficulty: str) -> None:
     scenario = make(tmp_path, model, {"train_rows": 120})
     params = {"answer_format": answer_format, "difficulty": difficulty, "data_size": 50}
@@ -116,7 +116,7 @@ def test_fixed_keys_win_over_an_experiments_own(tmp_path: Path, model: Path) -> 
     text = "method: lora\nmodel: /elsewhere\nmax_tokens: 99999999\nepochs: 4\nseed: 5\n"
     stage = scenario.stages(Candidate(0, {"train.yaml": text}), "full")[1]
     values = yaml.safe_load(stage.files["train_stage.yaml"])
-    assert (values["model"], values["max_tokens"], values["seed"]) == (str(model), 30_000, 0)
+    assert (values["model"], values["max_tokens"], values["seed"]) == (str(model), 50_000, 0)
     assert "epochs" not in values
 
 
