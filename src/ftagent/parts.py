@@ -14,8 +14,8 @@ from ftagent.core.errors import RequestError
 from ftagent.core.types import Estimate
 
 if TYPE_CHECKING:
-    from ftagent.app import RunRequest
     from ftagent.core.protocols import Agent, Environment, Scenario
+    from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
 AGENTS = ("auto", "search")
@@ -137,10 +137,9 @@ def _environment(request: RunRequest) -> tuple[Environment, list[str]]:
     """The environment and, where it is no security boundary, the line that says so."""
     from ftagent.environments import registry
     from ftagent.environments.leased import LeasedEnvironment, default_folder
-    from ftagent.environments.leases import Leases
 
     inner = registry.create(request.env)
-    environment = LeasedEnvironment(inner, Leases(default_folder()), request.parallel or 1)
+    environment = LeasedEnvironment(inner, default_folder(), request.parallel or 1)
     return environment, [] if inner.sealed else [inner.describe()]
 
 

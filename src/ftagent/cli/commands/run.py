@@ -11,7 +11,7 @@ from ftagent.cli.common import JsonOption, common, print_json
 from ftagent.cli.parsing import parse_gpus, parse_limits, parse_options
 
 if TYPE_CHECKING:
-    from ftagent.app import RunRequest
+    from ftagent.request import RunRequest
     from ftagent.core.events import Limits
     from ftagent.settings import Settings
 
