@@ -54,7 +54,12 @@ def test_wrong_requests_are_refused_before_anything_is_predicted(ftagent: Comman
 
 @pytest.mark.model
 @pytest.mark.slow
-def test_evaluate_the_demonstration_model(ftagent: CommandLine, tmp_path: Path) -> None:
+def test_evaluate_the_demonstration_model(
+    ftagent: CommandLine, tmp_path: Path, pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The converted weights stay in pytest's cache, where other tests keep them, too.
+    assert pytestconfig.cache is not None
+    monkeypatch.setenv("FT_FILE_PATH", str(pytestconfig.cache.mkdir("ftagent_files")))
     words = ["evaluate", "smollm2-135m", "--benchmark", SUMS, "--limit", "4", "--json", "--details", "d.jsonl"]
     answer = ftagent(*words)
     assert answer.code == 0, answer.err
