@@ -65,13 +65,13 @@ def run(  # one parameter per option
     json_: JsonOption = False,
 ) -> int:
     """Improve a model: propose, code, run, feedback, until a limit."""
-    from ftagent import app
+    from ftagent.request import RunRequest
 
     limits = parse_limits(loop_n, step_n, timeout, budget_usd)
     options = parse_options(option or ())
     settings = common(ctx).settings()
     # What is not given here stays None: the application fills in what settings say.
-    request = app.RunRequest(
+    request = RunRequest(
         scenario=scenario,
         base_model=base_model,
         benchmark=benchmark,
