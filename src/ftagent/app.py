@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,18 @@ from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
 from ftagent.core.types import Candidate
-from ftagent.request import RunRequest
+from ftagent.request import EvaluateRequest, RunRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ftagent.core.observer import Observer
+    from ftagent.evaluation.benchmark import Benchmark
+    from ftagent.evaluation.evaluate import Evaluation
     from ftagent.parts import Parts
     from ftagent.settings import Settings
 
+_SAMPLING_TEMPERATURE = 0.7
 EXIT_CODES = {"completed": 0, "failed": 1, "budget": 3, "stopped": 3}
 
 
@@ -135,6 +141,41 @@ def resume(
     return _drive(folder, request, built, observer, place, wanted)
 
 
+def evaluate(
+    benchmark: Benchmark, request: EvaluateRequest, settings: Settings, on_line: Callable[[str], None]
+) -> tuple[Evaluation, bool]:
+    """Predict in a fresh workspace and score outside; the second value tells whether that was sealed.
+
+    Raises RequestError for a model that cannot be resolved, ScoreUnavailable when predicting failed.
+    """
+    from ftagent.evaluation.evaluate import evaluate as measure
+    from ftagent.evaluation.prediction import Decoding
+    from ftagent_llm.models import HubSettings, resolve_model
+
+    hub, tune = parts.hub_access(settings), settings.finetune
+    access = HubSettings(hub.token, hub.endpoint, hub.offline, settings.hub.hf_home)
+    model = resolve_model(request.model, tune.file_path.absolute(), access)
+    environment, _ = parts.environment_of(request.env)
+    temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
+    decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)
+
+    async def session() -> Evaluation:
+        with tempfile.TemporaryDirectory(prefix="ftagent-") as folder:
+            workspace = Path(folder) / "workspace"
+            workspace.mkdir()
+            try:
+                return await measure(
+                    benchmark, request.split, decoding, environment, workspace,
+                    model=model.path, adapter=request.adapter, limit=request.limit, pass_k=tune.benchmark_pass_k,
+                    time_limit=tune.benchmark_timeout, gpus=settings.device.cuda_visible_devices or (),
+                    on_line=on_line,
+                )  # fmt: skip
+            finally:
+                await environment.close()
+
+    return asyncio.run(session()), environment.sealed
+
+
 def _drive(
     folder: RunFolder, request: RunRequest, built: Parts, observer: Observer, place: Place | None, limits: Limits
 ) -> Result:
@@ -148,6 +189,8 @@ def _drive(
                 session.rewind(place)
             session.change_limits(limits)
             observer.begin(session.state)
+            if place is not None:
+                observer.note(f"gone back to {place}; what came after it is under {folder.path / 'rewound'}")
             for note in built.notes:
                 observer.note(note)
             ended, error = _loop(session, built, observer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from ftagent.core.events import Limits
@@ -39,3 +40,15 @@ class RunRequest:
     options: dict[str, str] = field(default_factory=dict)
     """Scenario options as typed, `-o key=value`; the scenario's own model validates them."""
     yes_run_unsandboxed: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What `ftagent evaluate` was asked for, after settings are merged in."""
+
+    model: str
+    adapter: Path | None = None
+    split: Literal["validation", "test"] = "validation"
+    limit: int | None = None
+    samples: int = 1
+    env: str = "auto"

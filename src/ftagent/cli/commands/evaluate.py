@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,7 +16,6 @@ from ftagent.report.text import number, score_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ftagent.core.context import HubAccess
     from ftagent.evaluation.benchmark import Benchmark
     from ftagent.evaluation.evaluate import Evaluation
     from ftagent.settings import Settings
@@ -31,20 +27,6 @@ LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, 
 DetailsOption = Annotated[
     str | None, typer.Option("--details", metavar="OUT", help="Write each item with its grade (JSONL).")
 ]
-_SAMPLING_TEMPERATURE = 0.7
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One request to evaluate a model."""
-
-    model: str
-    adapter: str | None
-    split: SplitName
-    limit: int | None
-    runs: int
-    env: str
-    as_json: bool
 
 
 def evaluate(
@@ -68,15 +50,24 @@ def evaluate(
 
     Questions go into the environment, answers stay out of it.
     """
+    from ftagent import app
     from ftagent.cli.watching import prepare_libraries
+    from ftagent.request import EvaluateRequest
 
     settings = common(ctx).settings()
     prepare_libraries(settings)
     _check_details(details)
     chosen = _benchmark(benchmark or settings.finetune.target_benchmark or "", settings)
     tune = settings.finetune
-    asked = Asked(model, adapter, split, limit or tune.benchmark_limit, runs or tune.benchmark_num_runs, env, json_)
-    done, sealed = _predict(chosen, asked, settings)
+    asked = EvaluateRequest(
+        model=model,
+        adapter=Path(adapter) if adapter is not None else None,
+        split=split,
+        limit=limit or tune.benchmark_limit,
+        samples=runs or tune.benchmark_num_runs,
+        env=env,
+    )
+    done, sealed = app.evaluate(chosen, asked, settings, _counter(json_))
     if details is not None:
         done.write_details(Path(details))
     document = {"schema_version": 1, "model": model, "adapter": adapter, "sealed": sealed, **done.document()}
@@ -122,48 +113,9 @@ def score(
 
 def _benchmark(name: str, settings: Settings) -> Benchmark:
     from ftagent.evaluation.registry import resolve_benchmark
+    from ftagent.parts import hub_access
 
-    return resolve_benchmark(name, _hub(settings), settings.finetune.file_path.absolute())
-
-
-def _hub(settings: Settings) -> HubAccess:
-    from ftagent.core.context import HubAccess
-
-    hub = settings.hub
-    token = hub.hf_token.get_secret_value() if hub.hf_token else ""
-    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror)
-
-
-def _predict(benchmark: Benchmark, asked: Asked, settings: Settings) -> tuple[Evaluation, bool]:
-    """Resolve the model, predict in a fresh workspace, score. The second value: whether it was sealed."""
-    from ftagent.environments import registry
-    from ftagent.evaluation.evaluate import evaluate as measure
-    from ftagent.evaluation.prediction import Decoding
-    from ftagent_llm.models import HubSettings, resolve_model
-
-    access, tune = _hub(settings), settings.finetune
-    environment = registry.create(asked.env)
-    adapter = Path(asked.adapter) if asked.adapter is not None else None
-    hub = HubSettings(access.token, access.endpoint, access.offline, settings.hub.hf_home)
-    resolved = resolve_model(asked.model, tune.file_path.absolute(), hub)
-    temperature = _SAMPLING_TEMPERATURE if asked.runs > 1 else 0.0
-    decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=asked.runs)
-    watch = _counter(asked.as_json)
-
-    async def session() -> Evaluation:
-        with tempfile.TemporaryDirectory(prefix="ftagent-") as folder:
-            workspace = Path(folder) / "workspace"
-            workspace.mkdir()
-            try:
-                return await measure(
-                    benchmark, asked.split, decoding, environment, workspace,
-                    model=resolved.path, adapter=adapter, limit=asked.limit, pass_k=tune.benchmark_pass_k,
-                    time_limit=tune.benchmark_timeout, gpus=settings.device.cuda_visible_devices or (), on_line=watch,
-                )  # fmt: skip
-            finally:
-                await environment.close()
-
-    return asyncio.run(session()), environment.sealed
+    return resolve_benchmark(name, hub_access(settings), settings.finetune.file_path.absolute())
 
 
 def _counter(as_json: bool) -> Callable[[str], None]:

@@ -61,7 +61,7 @@ def run(  # one parameter per option
     yes_run_unsandboxed: Annotated[
         bool, typer.Option("--yes-run-unsandboxed", help="Run generated code without a sandbox.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
     json_: JsonOption = False,
 ) -> int:
     """Improve a model: propose, code, run, feedback, until a limit."""
