@@ -1,7 +1,7 @@
 """Writes the pages that follow from code: `reference/command-line.md` and the table of `reference/settings.md`.
 
-    python docs/generate_reference.py           write them
-    python docs/generate_reference.py --check   exit 1 when one is not current
+python docs/generate_reference.py           write them
+python docs/generate_reference.py --check   exit 1 when one is not current
 """
 
 from __future__ import annotations

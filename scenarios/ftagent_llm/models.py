@@ -84,9 +84,7 @@ def _from_folder(path: Path) -> ResolvedModel:
     if not (path / "config.json").is_file():
         raise RequestError(f"base model {str(path)!r}: the folder has no config.json")
     if not any(path.glob("*.safetensors")):
-        raise RequestError(
-            f"base model {str(path)!r}: the folder has no *.safetensors; other formats are not loaded"
-        )
+        raise RequestError(f"base model {str(path)!r}: the folder has no *.safetensors; other formats are not loaded")
     return ResolvedModel(path.resolve(), path.resolve().name, count_parameters(path), "unknown", "folder")
 
 
@@ -131,20 +129,14 @@ def _from_hub(name: str, files_path: Path, hub: HubSettings) -> ResolvedModel:
     except HFValidationError as error:
         raise RequestError(f"base model {name!r}: not a hub id; {_valid_names()}") from error
     except RepositoryNotFoundError as error:
-        raise RequestError(
-            f"base model {name!r}: the hub has no such model, or HF_TOKEN may not read it"
-        ) from error
+        raise RequestError(f"base model {name!r}: the hub has no such model, or HF_TOKEN may not read it") from error
     except LocalEntryNotFoundError as error:
         state = (
-            "HF_HUB_OFFLINE is set"
-            if hub.offline
-            else f"the hub {hub.endpoint or 'huggingface.co'} is not reachable"
+            "HF_HUB_OFFLINE is set" if hub.offline else f"the hub {hub.endpoint or 'huggingface.co'} is not reachable"
         )
         raise RequestError(f"base model {name!r}: not in the cache, and {state}; {_valid_names()}") from error
     except (HfHubHTTPError, OSError) as error:
-        raise RequestError(
-            f"base model {name!r}: the hub refused: {' '.join(str(error).split())[:300]}"
-        ) from error
+        raise RequestError(f"base model {name!r}: the hub refused: {' '.join(str(error).split())[:300]}") from error
     found = _from_folder(Path(path))
     licence = known.licence if known else "unknown"
     return ResolvedModel(found.path, name, found.parameters, licence, f"hub {name}@{Path(path).name}")
@@ -184,9 +176,7 @@ def _exclusive(lock: Path) -> Iterator[None]:
         lock.parent.mkdir(parents=True, exist_ok=True)
         stream = lock.open("w")
     except OSError as error:
-        raise RequestError(
-            f"{lock.parent}: cannot write models there ({error.strerror}); set FT_FILE_PATH"
-        ) from error
+        raise RequestError(f"{lock.parent}: cannot write models there ({error.strerror}); set FT_FILE_PATH") from error
     with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

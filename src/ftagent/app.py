@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import platform
 import shutil
 import signal
 import sys
-import time
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+import tempfile
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from ftagent import parts, record
 from ftagent.core import events
 from ftagent.core.documents import finished
 from ftagent.core.engine import Ended, Engine
@@ -23,46 +22,19 @@ from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
 from ftagent.core.types import Candidate
+from ftagent.request import EvaluateRequest, RunRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ftagent.core.observer import Observer
+    from ftagent.evaluation.benchmark import Benchmark
+    from ftagent.evaluation.evaluate import Evaluation
     from ftagent.parts import Parts
     from ftagent.settings import Settings
 
-Keep = Literal["best", "all", "none"]
+_SAMPLING_TEMPERATURE = 0.7
 EXIT_CODES = {"completed": 0, "failed": 1, "budget": 3, "stopped": 3}
-_PACKAGES = ("ftagent", "torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify")
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What `ftagent run` was asked for, after settings are merged in. Becomes `request` of run.json."""
-
-    scenario: str = "llm"
-    base_model: str | None = None
-    benchmark: str | None = None
-    benchmark_description: str | None = None
-    datasets: tuple[str, ...] = ()
-    competition: str | None = None
-    script: str | None = None
-    space: str | None = None
-    agent: str = "auto"
-    env: str = "auto"
-    limits: Limits = field(default_factory=Limits)
-    limit: int | None = None
-    samples: int | None = None
-    pass_k: tuple[int, ...] = ()
-    upper_data_size: int | None = None
-    user_target: str | None = None
-    parallel: int | None = None
-    gpus: tuple[str, ...] = ()
-    seed: int = 0
-    log_dir: str = "log"
-    name: str | None = None
-    keep: Keep = "best"
-    options: dict[str, str] = field(default_factory=dict)
-    """Scenario options as typed, `-o key=value`; the scenario's own model validates them."""
-    yes_run_unsandboxed: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,14 +59,12 @@ class Plan:
 
 def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
     """Create a run and go on until a limit. Raises RequestError before anything is created."""
-    from ftagent import parts
-
     request = parts.merged(request, settings)
     built = parts.build(request, settings)
     parts.check_fit(built.scenario.estimate(), request, built.hardware)
     folder = create(Path(request.log_dir), request.name)
     try:
-        folder.write_json(folder.record, _record(folder.name, request, settings, built))
+        folder.write_json(folder.record, record.describe(folder.name, request, settings, built))
     except StorageFull as error:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise RequestError(str(error)) from error
@@ -103,8 +73,6 @@ def start(request: RunRequest, settings: Settings, observer: Observer) -> Result
 
 def plan(request: RunRequest, settings: Settings) -> Plan:
     """What `start` would do. Changes nothing. Raises RequestError as `start` would."""
-    from ftagent import parts
-
     request = parts.merged(request, settings)
     built = parts.build(request, settings)
     estimate, brief = built.scenario.estimate(), built.scenario.brief()
@@ -152,10 +120,8 @@ def resume(
 
     In `limits`, None fields leave what is recorded. Raises RequestError, JournalDamaged, RunLocked.
     """
-    from ftagent import parts
-
     folder = RunFolder(run)
-    request = _request(folder)
+    request = record.request_of(folder)
     state = folder.state()
     if place is not None and place.loop >= max(1, len(state.experiments)):
         there = f"0 to {len(state.experiments) - 1}" if state.experiments else "none"
@@ -170,9 +136,44 @@ def resume(
     )
     built = parts.build(request, settings)
     if fork:
-        folder = _fork(folder, place)
+        folder = record.fork(folder, place)
         observer.note(f"forked into {folder.path}")
     return _drive(folder, request, built, observer, place, wanted)
+
+
+def evaluate(
+    benchmark: Benchmark, request: EvaluateRequest, settings: Settings, on_line: Callable[[str], None]
+) -> tuple[Evaluation, bool]:
+    """Predict in a fresh workspace and score outside; the second value tells whether that was sealed.
+
+    Raises RequestError for a model that cannot be resolved, ScoreUnavailable when predicting failed.
+    """
+    from ftagent.evaluation.evaluate import evaluate as measure
+    from ftagent.evaluation.prediction import Decoding
+    from ftagent_llm.models import HubSettings, resolve_model
+
+    hub, tune = parts.hub_access(settings), settings.finetune
+    access = HubSettings(hub.token, hub.endpoint, hub.offline, settings.hub.hf_home)
+    model = resolve_model(request.model, tune.file_path.absolute(), access)
+    environment, _ = parts.environment_of(request.env)
+    temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
+    decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)
+
+    async def session() -> Evaluation:
+        with tempfile.TemporaryDirectory(prefix="ftagent-") as folder:
+            workspace = Path(folder) / "workspace"
+            workspace.mkdir()
+            try:
+                return await measure(
+                    benchmark, request.split, decoding, environment, workspace,
+                    model=model.path, adapter=request.adapter, limit=request.limit, pass_k=tune.benchmark_pass_k,
+                    time_limit=tune.benchmark_timeout, gpus=settings.device.cuda_visible_devices or (),
+                    on_line=on_line,
+                )  # fmt: skip
+            finally:
+                await environment.close()
+
+    return asyncio.run(session()), environment.sealed
 
 
 def _drive(
@@ -188,6 +189,8 @@ def _drive(
                 session.rewind(place)
             session.change_limits(limits)
             observer.begin(session.state)
+            if place is not None:
+                observer.note(f"gone back to {place}; what came after it is under {folder.path / 'rewound'}")
             for note in built.notes:
                 observer.note(note)
             ended, error = _loop(session, built, observer)
@@ -270,49 +273,3 @@ def _created(folder: RunFolder, request: RunRequest, built: Parts) -> events.Cre
         sealed=built.environment.sealed,
         origin=str(folder.read_record().get("origin", "")),
     )
-
-
-def _record(name: str, request: RunRequest, settings: Settings, built: Parts) -> dict[str, Any]:
-    changed = {value.variable.name: value.shown for value in settings.values if not value.is_default}
-    return {
-        "schema_version": 1,
-        "name": name,
-        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "request": asdict(request),
-        "scenario_options": built.scenario_options,
-        "settings": changed,
-        "environment": {"name": built.environment.name, "sealed": built.environment.sealed},
-        "agent": built.agent.name,
-        "hardware": asdict(built.hardware),
-        "versions": {"python": platform.python_version(), **_versions()},
-        "seed": request.seed,
-    }
-
-
-def _request(folder: RunFolder) -> RunRequest:
-    import msgspec
-
-    record = folder.read_record()
-    try:
-        return msgspec.convert(record["request"], RunRequest, strict=False)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise RequestError(f"{folder.record}: its request does not read ({error})") from error
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
-
-
-def _fork(origin: RunFolder, place: Place | None) -> RunFolder:
-    """A copy of a run that names its origin; the original is not touched."""
-    with origin.lock():
-        folder = create(origin.path.parent, f"{origin.name}-fork"[:100])
-        left_out = shutil.ignore_patterns("run.lock", "report.*", "result.json", "best", "figures", ".best.*")
-        shutil.copytree(origin.path, folder.path, ignore=left_out, symlinks=True, dirs_exist_ok=True)
-    record = origin.read_record() | {"name": folder.name, "origin": f"{origin.path} {place or 'end'}"}
-    folder.write_json(folder.record, record)
-    return folder

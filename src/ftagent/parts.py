@@ -14,8 +14,8 @@ from ftagent.core.errors import RequestError
 from ftagent.core.types import Estimate
 
 if TYPE_CHECKING:
-    from ftagent.app import RunRequest
     from ftagent.core.protocols import Agent, Environment, Scenario
+    from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
 AGENTS = ("auto", "search")
@@ -61,7 +61,7 @@ def build(request: RunRequest, settings: Settings) -> Parts:
     options = plugins.parse_options(request.scenario, request.options)
     agent, notes = _agent(request, settings)
     gpus = _gpus(request, machine)
-    environment, more = _environment(request)
+    environment, more = environment_of(request.env, request.parallel or 1)
     context = _context(request, settings, machine, gpus)
     scenario_class: Any = plugins.load_scenario(request.scenario)
     scenario: Scenario = scenario_class(options, context)
@@ -74,6 +74,13 @@ def build(request: RunRequest, settings: Settings) -> Parts:
         hardware=machine,
         notes=(*notes, *more),
     )
+
+
+def hub_access(settings: Settings) -> HubAccess:
+    """How models and datasets are fetched."""
+    hub = settings.hub
+    token = hub.hf_token.get_secret_value() if hub.hf_token else ""
+    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror)
 
 
 def _env(request: RunRequest, settings: Settings) -> str:
@@ -133,19 +140,18 @@ def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
     return request.gpus
 
 
-def _environment(request: RunRequest) -> tuple[Environment, list[str]]:
-    """The environment and, where it is no security boundary, the line that says so."""
+def environment_of(kind: str, parallel: int = 1) -> tuple[Environment, list[str]]:
+    """The environment and, where it is no security boundary, the line that says so. Raises RequestError."""
     from ftagent.environments import registry
     from ftagent.environments.leased import LeasedEnvironment, default_folder
-    from ftagent.environments.leases import Leases
 
-    inner = registry.create(request.env)
-    environment = LeasedEnvironment(inner, Leases(default_folder()), request.parallel or 1)
+    inner = registry.create(kind)
+    environment = LeasedEnvironment(inner, default_folder(), parallel)
     return environment, [] if inner.sealed else [inner.describe()]
 
 
 def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:
-    tune, hub = settings.finetune, settings.hub
+    tune = settings.finetune
     return ScenarioContext(
         files_path=Path(tune.file_path).absolute(),
         seed=request.seed,
@@ -155,12 +161,7 @@ def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: t
         benchmark_description=request.benchmark_description or "",
         user_target=request.user_target or "",
         datasets=request.datasets,
-        hub=HubAccess(
-            token=hub.hf_token.get_secret_value() if hub.hf_token else "",
-            endpoint=hub.hf_endpoint or "",
-            offline=hub.hf_hub_offline,
-            mirror=hub.data_mirror,
-        ),
+        hub=hub_access(settings),
         hardware=machine,
         gpus=gpus,
         timeouts=Timeouts(

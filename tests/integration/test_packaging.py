@@ -79,7 +79,5 @@ def tracked(folder: str) -> set[str]:
     """Files of the packages under `folder`, as a wheel names them."""
     base = ROOT / folder
     return {
-        str(path.relative_to(base))
-        for path in base.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        str(path.relative_to(base)) for path in base.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }

@@ -192,3 +192,24 @@ def test_the_search_agent_repeats_itself_only_for_equal_seeds(tmp_path: Path) ->
     params = [e.hypothesis.params for e in RunFolder(tmp_path / "a").state().experiments]
     assert params[0] == {"x": 0.1, "mode": "plain"}
     assert all(one not in params[:i] for i, one in enumerate(params))
+
+
+def test_candidates_within_noise_are_measured_again_and_a_clear_loser_is_not(tmp_path: Path) -> None:
+    close = ScriptedAgent([Act({"x": 0.69, "mode": "better"}), Act({"x": 0.71, "mode": "better"})])
+    drive(tmp_path / "run", noop(tmp_path, items=100), close, limits=Limits(loop_n=2))
+    state = RunFolder(tmp_path / "run").state()
+    assert all("confirm" in e.scores for e in state.experiments)
+    assert "confirm" not in state.baseline_scores
+
+
+def test_a_baseline_that_is_clearly_ahead_stays_the_best(tmp_path: Path) -> None:
+    class Backwards(type(noop(tmp_path))):  # type: ignore[misc]
+        def _chance(self, params: object) -> float:
+            return 0.1
+
+    scenario = Backwards(noop(tmp_path, items=100).options, noop(tmp_path).context)
+    drive(tmp_path / "run", scenario, limits=Limits(loop_n=2))
+    state = RunFolder(tmp_path / "run").state()
+    assert state.selected is not None
+    assert state.selected.loop is None
+    assert not (tmp_path / "run/best").exists()

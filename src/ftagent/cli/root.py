@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "stop": Entry("stop", "stop", "Stop a running run cleanly."),
     "report": Entry("report", "report", "Write the report of a run."),
     "compare": Entry("compare", "compare", "Compare two runs."),
+    "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
+    "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),

@@ -52,20 +52,29 @@ class Finish:
         baseline = state.baseline_scores.get("validation")
         here = [e for e in state.experiments if e.validation and self._executor.has_weights(state, e.loop)]
         near = policy.challengers(here, baseline, self._brief.direction, options)
-        if len(near) > 1:
+        rival = self._rival(near, baseline)
+        if len(near) + (rival is not None) > 1:
             for loop in near:
                 if "confirm" not in state.experiments[loop].scores:
                     await self._executor.score(self._candidate(loop), "confirm")
-            if baseline is not None and "confirm" not in state.baseline_scores:
+            if rival is not None and "confirm" not in state.baseline_scores:
                 await self._executor.score(self._scenario.baseline(), "confirm")
-        return self._best(near)
+        return self._best(near, rival is not None)
 
-    def _best(self, near: list[int]) -> int | None:
+    def _rival(self, near: list[int], baseline: Score | None) -> Score | None:
+        """The baseline, unless it is clearly behind: then it need not be measured again."""
+        best = self._session.state.experiments[near[0]].validation if near else None
+        if baseline is None or best is None or policy.within_noise(baseline, best):
+            return baseline
+        ahead = best.value > baseline.value if best.direction == "maximize" else best.value < baseline.value
+        return None if ahead else baseline
+
+    def _best(self, near: list[int], with_baseline: bool) -> int | None:
         state = self._session.state
         confirmed = [
             replace(e, scores={"validation": _pooled(dict(e.scores))}) for e in state.experiments if e.loop in near
         ]
-        baseline = _pooled(state.baseline_scores) if state.baseline_scores else None
+        baseline = _pooled(state.baseline_scores) if with_baseline else None
         order = policy.ranking(confirmed, baseline, self._brief.direction)
         return order[0] if order else None
 

@@ -93,8 +93,13 @@ def challengers(
         return []
     scores = {e.loop: e.validation for e in experiments if e.validation is not None}
     best = scores[order[0]]
-    near = [loop for loop in order if abs(scores[loop].value - best.value) <= 2 * _paired_error(scores[loop], best)]
+    near = [loop for loop in order if within_noise(scores[loop], best)]
     return ([order[0], *[loop for loop in near if loop != order[0]]])[: options.challengers]
+
+
+def within_noise(one: Score, other: Score) -> bool:
+    """Whether two scores differ by at most two standard errors of their difference, paired where they share items."""
+    return abs(one.value - other.value) <= 2 * _paired_error(one, other)
 
 
 def _paired_error(one: Score, other: Score) -> float:

@@ -73,7 +73,8 @@ class Resources:
 
     cpus: int = 0
     memory_mb: int = 0
-    processes: int = 512
+    processes: int = 4096
+    """Threads count."""
     gpus: tuple[str, ...] = ()
 
 

@@ -21,12 +21,14 @@ def default_folder() -> Path:
 class LeasedEnvironment:
     """Wraps `inner`. `parallel` commands at once share the GPUs that a stage names evenly."""
 
-    def __init__(self, inner: Environment, leases: Leases, parallel: int = 1) -> None:
+    def __init__(self, inner: Environment, folder: Path, parallel: int = 1) -> None:
         self.name = inner.name
         self.sealed = inner.sealed
         self._inner = inner
-        self._leases = leases
+        self._folder = folder
+        self._leases = Leases(folder)
         self._parallel = parallel
+        self._pool = f"slot-{os.getpid()}"
 
     async def prepare(self, purpose: Purpose) -> None:
         await self._inner.prepare(purpose)
@@ -35,7 +37,7 @@ class LeasedEnvironment:
         """See `Environment.execute`; also raises what `Leases.hold` raises."""
         async with AsyncExitStack() as held:
             slots = [str(number) for number in range(self._parallel)]
-            await held.enter_async_context(self._leases.hold(f"slot-{os.getpid()}", slots))
+            await held.enter_async_context(self._leases.hold(self._pool, slots))
             gpus = stage.resources.gpus
             if gpus:
                 count = max(1, len(gpus) // self._parallel)
@@ -45,3 +47,5 @@ class LeasedEnvironment:
 
     async def close(self) -> None:
         await self._inner.close()
+        for lock in self._folder.glob(f"{self._pool}-*.lock"):
+            lock.unlink(missing_ok=True)

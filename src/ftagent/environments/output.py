@@ -22,9 +22,7 @@ class Capture:
     The last half is in memory until `close`, at most `cap_bytes` of it.
     """
 
-    def __init__(
-        self, log: Path, on_line: OnLine, cap_bytes: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, log: Path, on_line: OnLine, cap_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = log
         self._on_line = on_line
         self._half = max(1, cap_bytes // 2)

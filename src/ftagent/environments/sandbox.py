@@ -65,9 +65,7 @@ def import_roots(python: Path) -> tuple[Path, ...]:
     ]
     return tuple(
         dict.fromkeys(
-            path
-            for path in outside
-            if not _in_system(path) and not any(path.is_relative_to(root) for root in roots)
+            path for path in outside if not _in_system(path) and not any(path.is_relative_to(root) for root in roots)
         )
     )
 

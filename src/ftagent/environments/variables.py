@@ -31,9 +31,7 @@ def command_variables(
     `allowed` names further variables of the host that pass. `path` is the value of PATH.
     """
     names = {*PASSED, *allowed, *(PASSED_WITH_NETWORK if stage.network else ())}
-    passed = {
-        name: value for name, value in host.items() if name in names or name.startswith(PASSED_PREFIXES)
-    }
+    passed = {name: value for name, value in host.items() if name in names or name.startswith(PASSED_PREFIXES)}
     gpus = stage.resources.gpus
     made = {
         "PATH": path,
@@ -59,6 +57,4 @@ def command_variables(
 
 def inputs(stage: Stage) -> dict[str, str]:
     """FTAGENT_INPUT_<NAME> → path for every mount; what is no letter or digit becomes `_`."""
-    return {
-        "FTAGENT_INPUT_" + re.sub(r"[^A-Z0-9]", "_", mount.name.upper()): mount.source for mount in stage.mounts
-    }
+    return {"FTAGENT_INPUT_" + re.sub(r"[^A-Z0-9]", "_", mount.name.upper()): mount.source for mount in stage.mounts}

@@ -82,9 +82,7 @@ def _item(split: str, index: int, row: Row) -> Item:
         reasoning, final = str(row["answer"]).rsplit("####", 1)
         question = str(row["question"])
     except (KeyError, ValueError) as error:
-        raise RequestError(
-            f"{HUB_ID}: row {index} of {split} has no question, or no answer with ####"
-        ) from error
+        raise RequestError(f"{HUB_ID}: row {index} of {split} has no question, or no answer with ####") from error
     # Calculator marks like <<48/2=24>> are for tool use and are no part of what people read.
     solution = re.sub(r"<<[^>]*>>", "", reasoning).strip()
     answer = final.strip().replace(",", "")

@@ -87,8 +87,7 @@ class ProceduralBenchmark:
                 + (f" or use --limit {len(entries)}" if entries else "")
             )
         return tuple(
-            Item(f"{split}-{index}", entry["question"], _reference(entry), entry)
-            for index, entry in enumerate(entries)
+            Item(f"{split}-{index}", entry["question"], _reference(entry), entry) for index, entry in enumerate(entries)
         )
 
     def training_rows(self, size: int | None = None) -> list[TrainingRow]:
@@ -116,9 +115,7 @@ class ProceduralBenchmark:
             if stated is None or value is None:
                 return Grade(0.0, valid=False, category="no_answer")
             right = self._score(stated, item.meta) >= 1.0
-            return Grade(
-                float(right), category="" if right else number_category(value, expected) or "wrong_form"
-            )
+            return Grade(float(right), category="" if right else number_category(value, expected) or "wrong_form")
         best = 0.0
         for reading in extract_texts(output):
             best = max(best, self._score(reading, item.meta))

@@ -41,9 +41,7 @@ def task_names() -> list[str]:
 def describe_task(task: str) -> dict[str, Any]:
     """Settings of a task and their defaults."""
     config = _config_class(task, PREFIX + task)
-    return {
-        field.name: field_default(field) for field in dataclasses.fields(config) if field.name not in OURS
-    }
+    return {field.name: field_default(field) for field in dataclasses.fields(config) if field.name not in OURS}
 
 
 def field_default(field: dataclasses.Field[Any]) -> Any:
@@ -128,9 +126,7 @@ def _convert(text: str, hint: Any, default: Any) -> Any:
             raise ValueError(text)
         return text
     if origin is not None or hint in (list, tuple):
-        return _convert_sequence(
-            text, arguments, default, tuple if origin is tuple or hint is tuple else list
-        )
+        return _convert_sequence(text, arguments, default, tuple if origin is tuple or hint is tuple else list)
     return _convert_scalar(text, hint)
 
 

@@ -35,11 +35,12 @@ def write_card(folder: RunFolder, state: State, stages: Sequence[Stage]) -> list
 def card_markdown(folder: RunFolder, state: State, item: Experiment, record: dict[str, Any]) -> str:
     """The card: what it is, its numbers with intervals, how to load it, how it was made."""
     request = record.get("request", {})
-    lines = [*_front_matter(folder, request), f"# {plain(item.hypothesis.title)}", ""]
+    lines = [*_front_matter(folder, request), f"# {plain(sections.title(state, record))}, loop {item.loop}", ""]
     lines += [f"**{plain(sections.claim(state))}**", ""]
     lines += ["## Scores", "", *_scores(state, item)]
     lines += ["## How to load it", "", *how_to_use(folder, state)]
-    lines += ["## How it was made", "", plain(item.hypothesis.reason), ""]
+    made = [f"Hypothesis: {plain(item.hypothesis.title)}.", "", plain(item.hypothesis.reason), ""]
+    lines += ["## How it was made", "", *made]
     seed = state.created.seed if state.created else "missing"
     rows = [["run", code(folder.name)], ["loop", str(item.loop)], ["seed", str(seed)], ["time", clock(item.seconds)]]
     for key in ("base_model", "benchmark", "datasets"):

@@ -37,7 +37,7 @@ GROUPS: dict[str, type[Group]] = {
 }
 _OURS = ("FT_", "DS_", "FTAGENT_")
 # Read elsewhere: by the tests and by fault injection.
-_INTERNAL = ("FTAGENT_REQUIRE", "FTAGENT_FAILPOINT")
+_INTERNAL = ("FTAGENT_REQUIRE", "FTAGENT_FAILPOINT", "FTAGENT_TEST_", "FTAGENT_INPUT_")
 _CREDENTIAL = re.compile(r"[A-Z0-9_]+_(API_KEY|API_BASE|API_VERSION|BASE_URL|API_TOKEN|AUTH_TOKEN)")
 _PENDING_ENVIRONMENTS = ("docker", "conda", "ray")
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
@@ -201,7 +201,7 @@ def _unknown(raw: _Sources, values: tuple[Value, ...]) -> list[str]:
     known = [name for value in values for name in value.variable.names]
     notes = []
     for name in sorted(raw.merged()):
-        if name.startswith(_OURS) and name not in known and name not in _INTERNAL:
+        if name.startswith(_OURS) and name not in known and not name.startswith(_INTERNAL):
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else "`ftagent config show` lists all names"
             notes.append(f"{name} is no setting of ftagent; {hint}")

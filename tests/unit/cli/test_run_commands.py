@@ -78,7 +78,8 @@ def test_going_back_and_forking(ftagent: CommandLine, tmp_path: Path) -> None:
     assert "| forked from | `log/one 1:code` |" in (tmp_path / "log" / "one-fork" / "report.md").read_text()
     back = ftagent("resume", "one", "--from", "1")
     assert back.code == 0
-    assert "gone back to 1:propose" in back.out
+    assert "resumed after 1 loop" in back.out
+    assert "loop 1 propose: " in back.out
 
 
 def test_dry_run_changes_nothing(ftagent: CommandLine, tmp_path: Path) -> None:

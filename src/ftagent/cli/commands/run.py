@@ -11,8 +11,8 @@ from ftagent.cli.common import JsonOption, common, print_json
 from ftagent.cli.parsing import parse_gpus, parse_limits, parse_options
 
 if TYPE_CHECKING:
-    from ftagent.app import RunRequest
     from ftagent.core.events import Limits
+    from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
 AgentName = Literal["auto", "llm", "search", "hybrid"]
@@ -61,17 +61,17 @@ def run(  # one parameter per option
     yes_run_unsandboxed: Annotated[
         bool, typer.Option("--yes-run-unsandboxed", help="Run generated code without a sandbox.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
     json_: JsonOption = False,
 ) -> int:
     """Improve a model: propose, code, run, feedback, until a limit."""
-    from ftagent import app
+    from ftagent.request import RunRequest
 
     limits = parse_limits(loop_n, step_n, timeout, budget_usd)
     options = parse_options(option or ())
     settings = common(ctx).settings()
     # What is not given here stays None: the application fills in what settings say.
-    request = app.RunRequest(
+    request = RunRequest(
         scenario=scenario,
         base_model=base_model,
         benchmark=benchmark,
