@@ -26,7 +26,8 @@ $(VENV)/.installed: $(PINS)
 
 demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three loops, and show the report
 	$(BIN)/ftagent run --scenario llm --agent search --base-model smollm2-135m \
-	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --log-dir $(DEMO_LOG) --name demo
+	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --limit 150 -o train_tokens=30000 \
+	  --log-dir $(DEMO_LOG) --name demo
 
 install: $(VENV)/.installed ## .venv with everything that tests need
 
