@@ -11,7 +11,7 @@ from ftagent_llm.options import LlmOptions
 
 SHORT_FORMATS = ("plain", "sentence", "boxed", "marked")
 SOLUTION_FORMATS = ("solution", "solution_boxed", "marked")
-ARITHMETIC_FORMATS = ("restated", "worked", *SHORT_FORMATS)
+ARITHMETIC_FORMATS = ("worked", "restated", *SHORT_FORMATS)
 TEMPLATES = ("prepare_data.py", "train.yaml")
 
 
