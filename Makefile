@@ -26,7 +26,7 @@ $(VENV)/.installed: $(PINS)
 
 demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three loops, and show the report
 	$(BIN)/ftagent run --scenario llm --agent search --base-model smollm2-135m \
-	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --limit 150 -o train_tokens=30000 \
+	  --benchmark '$(DEMO_BENCHMARK)' --loop-n 3 --limit 150 -o train_tokens=20000 \
 	  --log-dir $(DEMO_LOG) --name demo
 
 install: $(VENV)/.installed ## .venv with everything that tests need
@@ -46,8 +46,10 @@ test: lint docs ## lint, documentation and every test but the long ones; FTAGENT
 acceptance: install ## the long proofs; results go to docs/
 	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
 
-bench: install ## measure the cost of the loop itself
-	$(BIN)/python -m pytest --timeout 1800 -s tests/bench
+bench: install ## measure the loop, the local environment and training; the numbers go to docs/reference/performance.md
+	$(BIN)/python tests/bench/bench_loop.py
+	$(BIN)/python tests/bench/bench_local.py
+	$(BIN)/python tests/bench/bench_toolkit.py smollm2-135m
 
 build: install ## wheel and sdist into dist/
 	$(BIN)/python -m build

@@ -1,6 +1,8 @@
 """The toolkit's training loop against TRL's SFTTrainer: same model, adapter, rows, batch and number of steps.
 
-    python tests/bench/bench_toolkit.py MODEL_FOLDER [--steps 8] [--rounds 3]
+    python tests/bench/bench_toolkit.py MODEL [--steps 8] [--rounds 3]
+
+MODEL is a folder or an alias such as smollm2-135m.
 
 The rows are short sums under a chat template, the case that `make demo` trains on. Rounds are interleaved. Time is
 that of the optimiser's loop, without imports and loading; TRL runs without gradient checkpointing and with the
@@ -113,12 +115,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from ftagent_llm.models import resolve_model
+
+    files = Path(os.environ.get("FT_FILE_PATH", "ftagent_files")).absolute()
+    model = str(resolve_model(options.model, files).path)
     rows = prompts(options.steps * BATCH)
     found: dict[str, list[dict[str, float]]] = {"own": [], "trl": []}
     for _ in range(options.rounds):
         for name, action in (("own", own), ("trl", trl)):
             with tempfile.TemporaryDirectory() as folder:
-                found[name].append(action(options.model, rows, Path(folder)))
+                found[name].append(action(model, rows, Path(folder)))
     tokens = found["own"][0]["tokens"]
     result: dict[str, Any] = {"steps": options.steps, "batch": BATCH, "tokens": tokens}
     for unit in ("seconds", "cpu_seconds"):
