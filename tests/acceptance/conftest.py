@@ -28,7 +28,11 @@ def prove(tmp_path: Path, pytestconfig: pytest.Config) -> Callable[..., dict[str
         done = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        machine = {"cores": len(os.sched_getaffinity(0)), "system": platform.system(), "python": platform.python_version()}
+        machine = {
+            "cores": len(os.sched_getaffinity(0)),
+            "system": platform.system(),
+            "python": platform.python_version(),
+        }
         RESULTS.mkdir(exist_ok=True)
         record = {"command": "ftagent run " + " ".join(arguments), "machine": machine, "finished": document}
         (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")

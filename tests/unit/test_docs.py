@@ -28,7 +28,7 @@ def test_links_to_files_hold(page: Path) -> None:
 
 
 def test_options_in_the_guides_exist() -> None:
-    known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs/reference/command-line.md").read_text()))
+    known = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "docs/command-line.md").read_text()))
     unknown = {
         f"{page.relative_to(ROOT)}: {option}"
         for page in PAGES
@@ -41,7 +41,7 @@ def test_options_in_the_guides_exist() -> None:
 
 
 def test_commands_in_the_guides_exist() -> None:
-    known = set(re.findall(r"^#+ ftagent (\S+)", (ROOT / "docs/reference/command-line.md").read_text(), re.MULTILINE))
+    known = set(re.findall(r"^#+ ftagent (\S+)", (ROOT / "docs/command-line.md").read_text(), re.MULTILINE))
     used = {
         word: page.relative_to(ROOT)
         for page in PAGES
