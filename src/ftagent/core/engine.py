@@ -65,7 +65,7 @@ class Engine:
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
         leader = self._session.state.leader
-        if leader is not None and not self._executor.has_weights(self._session.state, leader.loop):
+        if leader is not None and not self._executor.has_weights(leader.loop):
             raise self._executor.gone(leader.loop, self._executor.model(leader.loop))
         try:
             async with asyncio.timeout(self._session.seconds_left()):
@@ -191,7 +191,7 @@ class Engine:
             return
         state = self._session.state
         if self._keeping is None:
-            self._keeping = [n for n in range(loop) if state.complete(n) and self._executor.has_weights(state, n)]
+            self._keeping = [n for n in range(loop) if state.complete(n) and self._executor.has_weights(n)]
         held = [state.experiments[number] for number in (*self._keeping, loop)]
         baseline = state.baseline_scores.get("validation")
         keep = policy.challengers(held, baseline, self._brief.direction, self._options.policy)

@@ -10,7 +10,6 @@ from ftagent.core import events
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
-from ftagent.core.state import State
 from ftagent.core.statistics import score_of
 from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
@@ -68,6 +67,8 @@ class Executor:
 
     def losses(self, loop: int) -> tuple[tuple[int, float], ...]:
         """(step, loss) of the full run, at most 40 points; also keeps metrics.jsonl with the record."""
+        if not self._trained(loop):
+            return ()
         workspace = Workspace(self._session.folder.workspace(loop))
         target = self._session.folder.running(loop) / METRICS
         for name in (METRICS, f"{self._model_folder}/{METRICS}"):
@@ -94,14 +95,17 @@ class Executor:
         """Where an experiment's weights lie."""
         return self._session.folder.workspace(loop) / self._model_folder
 
-    def has_weights(self, state: State, loop: int) -> bool:
+    def has_weights(self, loop: int) -> bool:
         """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
-        trained = any(record.purpose == "full" for record in state.experiments[loop].stages)
-        return not trained or self.model(loop).is_dir()
+        return not self._trained(loop) or self.model(loop).is_dir()
+
+    def _trained(self, loop: int) -> bool:
+        return any(record.purpose == "full" for record in self._session.state.experiments[loop].stages)
 
     def drop_weights(self, loop: int) -> None:
         """Delete an experiment's weights; everything else of it stays."""
-        shutil.rmtree(self.model(loop), ignore_errors=True)
+        if self._trained(loop):
+            shutil.rmtree(self.model(loop), ignore_errors=True)
 
     async def _execute(
         self, stage: Stage, candidate: Candidate, path: Path, split: Split | None, attempt: int

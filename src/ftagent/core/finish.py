@@ -50,7 +50,7 @@ class Finish:
         """
         state, options = self._session.state, self._options
         baseline = state.baseline_scores.get("validation")
-        here = [e for e in state.experiments if e.validation and self._executor.has_weights(state, e.loop)]
+        here = [e for e in state.experiments if e.validation and self._executor.has_weights(e.loop)]
         near = policy.challengers(here, baseline, self._brief.direction, options)
         rival = self._rival(near, baseline)
         if len(near) + (rival is not None) > 1:
@@ -122,7 +122,7 @@ class Finish:
         for path in (staging, old):
             shutil.rmtree(path, ignore_errors=True)
         experiment = self._session.state.experiments[best]
-        if not self._executor.has_weights(self._session.state, best):
+        if not self._executor.has_weights(best):
             raise self._executor.gone(best, self._executor.model(best))
         if self._executor.model(best).is_dir():
             Workspace(folder.workspace(best)).collect(self._brief.model_folder, staging)

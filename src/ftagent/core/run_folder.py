@@ -72,11 +72,11 @@ class RunFolder:
         return self.path / "workspaces"
 
     def step(self, loop: int, step: StepName) -> Path:
-        return self.path / f"Loop_{loop}" / STEP_FOLDERS[step]
+        return self.path / f"Loop_{loop}/{STEP_FOLDERS[step]}"
 
     def attempt(self, loop: int, attempt: int) -> Path:
         """The files of one coding attempt."""
-        return self.step(loop, "code") / f"attempt_{attempt}"
+        return self.path / f"Loop_{loop}/{STEP_FOLDERS['code']}/attempt_{attempt}"
 
     def running(self, loop: int | None) -> Path:
         """Logs, metrics and predictions of an experiment; `baseline/` for the base model."""
@@ -84,7 +84,8 @@ class RunFolder:
 
     def workspace(self, loop: int | None, debug_attempt: int | None = None) -> Path:
         subject = "baseline" if loop is None else f"Loop_{loop}"
-        return self.workspaces / subject / ("full" if debug_attempt is None else f"debug_{debug_attempt}")
+        leaf = "full" if debug_attempt is None else f"debug_{debug_attempt}"
+        return self.path / f"workspaces/{subject}/{leaf}"
 
     def write_json(self, path: Path, document: Any) -> None:
         """Write a dataclass or plain JSON types, whole or not at all. Raises StorageFull."""
