@@ -21,6 +21,7 @@ from ftagent.core.errors import FtagentError, RequestError, StorageFull
 from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
+from ftagent.core.state import State
 from ftagent.core.types import Candidate
 from ftagent.request import EvaluateRequest, RunRequest
 
@@ -122,23 +123,19 @@ def resume(
     """
     folder = RunFolder(run)
     request = record.request_of(folder)
-    state = folder.state()
+    built = parts.build(request, settings)
+    if fork:
+        _check_place(place, folder.state())
+        folder = record.fork(folder, place)
+        observer.note(f"forked into {folder.path}")
+    return _drive(folder, request, built, observer, place, limits or Limits(None))
+
+
+def _check_place(place: Place | None, state: State) -> None:
+    """Raises RequestError when the run has no such place."""
     if place is not None and place.loop >= max(1, len(state.experiments)):
         there = f"0 to {len(state.experiments) - 1}" if state.experiments else "none"
         raise RequestError(f"--from {place}: this run has no loop {place.loop}; there: {there}")
-    known = state.limits if state.created else request.limits
-    changed = limits or Limits(None, None, None, None)
-    wanted = Limits(
-        loop_n=changed.loop_n if changed.loop_n is not None else known.loop_n,
-        step_n=changed.step_n,
-        timeout=changed.timeout if changed.timeout is not None else known.timeout,
-        budget_usd=changed.budget_usd if changed.budget_usd is not None else known.budget_usd,
-    )
-    built = parts.build(request, settings)
-    if fork:
-        folder = record.fork(folder, place)
-        observer.note(f"forked into {folder.path}")
-    return _drive(folder, request, built, observer, place, wanted)
 
 
 def evaluate(
@@ -179,15 +176,16 @@ def evaluate(
 def _drive(
     folder: RunFolder, request: RunRequest, built: Parts, observer: Observer, place: Place | None, limits: Limits
 ) -> Result:
-    """One session under the run's lock: create or rewind, loop, report."""
+    """One session under the run's lock: create or rewind, loop, report. None in `limits`: as recorded."""
     with folder.lock():
         session = Session(folder, observer)
         try:
+            _check_place(place, session.state)
             if session.state.created is None:
                 session.record(_created(folder, request, built))
             if place is not None and session.state.experiments:
                 session.rewind(place)
-            session.change_limits(limits)
+            session.change_limits(_overriding(session.state.limits, limits))
             observer.begin(session.state)
             if place is not None:
                 observer.note(f"gone back to {place}; what came after it is under {folder.path / 'rewound'}")
@@ -200,6 +198,16 @@ def _drive(
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
     return Result(folder.path, code, document, str(error) if error else "")
+
+
+def _overriding(known: Limits, given: Limits) -> Limits:
+    """`given` where it says something, else `known`; `--step-n` counts one invocation and is never known."""
+    return Limits(
+        loop_n=known.loop_n if given.loop_n is None else given.loop_n,
+        step_n=given.step_n,
+        timeout=known.timeout if given.timeout is None else given.timeout,
+        budget_usd=known.budget_usd if given.budget_usd is None else given.budget_usd,
+    )
 
 
 def _loop(session: Session, built: Parts, observer: Observer) -> tuple[Ended, FtagentError | None]:

@@ -24,7 +24,6 @@ def measure(loops: int, folder: Path) -> dict[str, float]:
     """CPU per loop in ms, bytes per loop, CPU seconds of a resume that finds everything done."""
     sys.path.insert(0, str(HERE))
     from ftagent.core.events import Limits
-    from ftagent.core.run_folder import RunFolder
     from support import drive, noop
 
     scenario = noop(folder)
@@ -37,7 +36,6 @@ def measure(loops: int, folder: Path) -> dict[str, float]:
     grown = [path for path in run.rglob("*") if path.is_file() and ("Loop_" in str(path) or path.suffix == ".jsonl")]
     size = sum(path.stat().st_size for path in grown)
     start = time.process_time()
-    RunFolder(run).state()
     drive(run, scenario, limits=Limits(loop_n=loops))
     resume = time.process_time() - start
     return {
