@@ -20,7 +20,7 @@ SOURCES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "scenarios").rglob("*.
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 MAX_ENGINE_LINES = 250
-MAX_HELP_CPU_SECONDS = 0.3
+MAX_HELP_RATIO = 3.0
 HEAVY = {
     "torch", "transformers", "peft", "trl", "accelerate", "datasets", "litellm", "openai", "docker",
     "optuna", "numpy", "pandas", "matplotlib", "reasoning_gym", "math_verify", "safetensors", "gguf",
@@ -136,13 +136,17 @@ def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Pat
 
 
 def test_help_costs_little() -> None:
-    command = [sys.executable, "-c", "from ftagent.cli import main; main()", "--help"]
+    """Against a bare interpreter in the same test, because seconds depend on the machine and on what else it does."""
 
-    def cpu_seconds() -> float:
+    def cpu_seconds(code: str) -> float:
         before = os.times()
-        subprocess.run(command, capture_output=True, check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, check=True, timeout=60)
         after = os.times()
         return after.children_user + after.children_system - before.children_user - before.children_system
 
+    helps, bares = [], []
+    for _ in range(5):
+        helps.append(cpu_seconds("from ftagent.cli import main; main()"))
+        bares.append(cpu_seconds("import asyncio"))
     # The first run may write bytecode, and a busy machine only ever adds: the least of several is the cost.
-    assert min(cpu_seconds() for _ in range(4)) < MAX_HELP_CPU_SECONDS
+    assert min(helps) < MAX_HELP_RATIO * max(min(bares), 0.03)

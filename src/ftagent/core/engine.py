@@ -64,9 +64,8 @@ class Engine:
 
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
-        leader = self._session.state.leader
-        if leader is not None and not self._executor.has_weights(leader.loop):
-            raise self._executor.gone(leader.loop, self._executor.model(leader.loop))
+        if why := self._executor.leader_gone():
+            self._session.observer.note(f"{why} unless a better one is found")
         try:
             async with asyncio.timeout(self._session.seconds_left()):
                 await self._measure_baseline()

@@ -99,6 +99,13 @@ class Executor:
         """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
         return not self._trained(loop) or self.model(loop).is_dir()
 
+    def leader_gone(self) -> WorkspaceMissing | None:
+        """The error when what is best so far can no longer be measured or kept."""
+        leader = self._session.state.leader
+        if leader is None or self._session.state.selected or self.has_weights(leader.loop):
+            return None
+        return self.gone(leader.loop, self.model(leader.loop))
+
     def _trained(self, loop: int) -> bool:
         return any(record.purpose == "full" for record in self._session.state.experiments[loop].stages)
 

@@ -50,6 +50,8 @@ class Finish:
         """
         state, options = self._session.state, self._options
         baseline = state.baseline_scores.get("validation")
+        if gone := self._executor.leader_gone():
+            raise gone
         here = [e for e in state.experiments if e.validation and self._executor.has_weights(e.loop)]
         near = policy.challengers(here, baseline, self._brief.direction, options)
         rival = self._rival(near, baseline)

@@ -44,7 +44,7 @@ def headline(state: State) -> list[str]:
     chosen = state.selected
     if chosen is not None and chosen.loop is not None:
         p_value = "not computed" if chosen.p_value is None else f"{chosen.p_value:.3g}"
-        items = [["verdict", chosen.verdict], ["split", chosen.split], ["p-value, corrected", p_value],
+        items = [["verdict", chosen.verdict], ["split", chosen.split], ["p-value", p_value],
                  ["comparisons", str(chosen.comparisons)], ["test", plain(chosen.reason)]]  # fmt: skip
         lines += table(["claim", ""], items)
     status = {"completed": "all loops were done", "budget": "a limit was reached", "stopped": "stopped by the user",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -50,15 +48,3 @@ def test_reading_commands_import_nothing_heavy(tmp_path: Path, words: list[str])
 @pytest.mark.parametrize("words", [["config", "show"], ["scenarios"], ["models"]], ids=" ".join)
 def test_listing_commands_import_no_ml_library(tmp_path: Path, words: list[str]) -> None:
     assert imported(tmp_path, *words) & HEAVY == set()
-
-
-def test_help_costs_less_than_a_third_of_a_cpu_second(tmp_path: Path) -> None:
-    """The least of three runs: other processes on the machine only ever add."""
-    costs = []
-    command = [sys.executable, "-c", "from ftagent.cli import main; main()", "--help"]
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=dict(os.environ), check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(costs) < 0.3, costs
