@@ -35,7 +35,7 @@ STAGE = Stage("train", "full", ("python",), time_limit=90.0, resources=Resources
         ("memory", None, 0, "out_of_memory", None, 9, "500 MB"),
         ("time", None, 0, "timed_out", None, 9, "90 s"),
         ("time", None, 1, "timed_out", None, 9, "90 s"),
-        ("processes", None, 0, "killed", None, 9, "512"),
+        ("processes", None, 0, "killed", None, 9, "4096"),
     ],
 )
 def test_why_a_command_ended(

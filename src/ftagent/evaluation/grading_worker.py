@@ -7,10 +7,12 @@ wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +24,10 @@ MAX_TIMEOUTS = 20
 
 
 class GradingWorker:
-    """Starts its child at the first request. Safe to share between threads; `close` ends the child."""
+    """Starts its child at the first request. Safe to share between threads.
+
+    `close` ends the child; so does losing the last reference to this, and the end of the interpreter.
+    """
 
     def __init__(self, seconds: float = 10.0) -> None:
         self.seconds = seconds
@@ -85,13 +90,19 @@ class GradingWorker:
             process.communicate()
             raise RuntimeError("the grading process does not start; is math-verify installed?")
         self._process = process
+        self._end = weakref.finalize(self, _end, process)
         return process
 
     def _stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            self._end()
             self._process = None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    with contextlib.suppress(BrokenPipeError), process:
+        pass  # leaving closes the pipes and reaps
 
 
 def _score(request: Mapping[str, Any]) -> float:
