@@ -9,7 +9,7 @@ import pytest
 
 from ftagent.core import events
 from ftagent.core.errors import JournalDamaged
-from ftagent.core.journal import Journal, decode, encode, read, read_records, repair
+from ftagent.core.journal import VERSION, Journal, decode, encode, read, read_records, repair
 from ftagent.core.run_folder import RunFolder
 from support import drive, noop
 
@@ -102,7 +102,7 @@ def test_repair_cuts_before_the_damage_and_keeps_the_original(journal: Path, tmp
 def test_a_newer_version_is_refused_in_words(journal: Path, tmp_path: Path) -> None:
     import zlib
 
-    body = journal.read_bytes().splitlines()[0].rsplit(b',"crc32"', 1)[0].replace(b'"v":1', b'"v":2')
+    body = journal.read_bytes().splitlines()[0].rsplit(b',"crc32"', 1)[0].replace(b'"v":%d' % VERSION, b'"v":99')
     line = body + b',"crc32":"%08x"}\n' % zlib.crc32(body)
     with pytest.raises(JournalDamaged, match="newer ftagent"):
         read(copy(journal, tmp_path, line))
@@ -120,4 +120,4 @@ def test_every_released_version_stays_readable_and_resumable(fixture: Path, tmp_
 
 
 def test_there_is_a_fixture_of_the_current_version() -> None:
-    assert (FIXTURES / "v1" / "journal.jsonl").is_file()
+    assert (FIXTURES / f"v{VERSION}" / "journal.jsonl").is_file()

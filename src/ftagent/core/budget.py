@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Limits
+from ftagent.core.types import Left
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -42,3 +43,12 @@ def exhausted(limits: Limits, spent: Spent) -> str | None:
     if limits.budget_usd is not None and spent.usd >= limits.budget_usd:
         return "--budget-usd"
     return None
+
+
+def left(limits: Limits, spent: Spent) -> Left:
+    """What is left of each limit, never below 0; seconds are whole, dollars have four decimals."""
+    return Left(
+        loops=None if limits.loop_n is None else max(0, limits.loop_n - spent.loops),
+        seconds=None if limits.timeout is None else max(0.0, round(limits.timeout - spent.seconds)),
+        usd=None if limits.budget_usd is None else max(0.0, round(limits.budget_usd - spent.usd, 4)),
+    )

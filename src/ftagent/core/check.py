@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ftagent.core.types import Execution, Files
 
 
-def static_check(files: Files) -> Execution | None:
-    """The failure that executing `files` would only repeat at a higher price; None when there is none."""
+def static_check(files: Files, required: Sequence[str] = ()) -> Execution | None:
+    """The failure that executing `files` would only repeat at a higher price; None when there is none.
+
+    `required`: files without which nothing can be executed.
+    """
     if not files:
         return Execution("check", "failed", 0.0, detail="no file that may be written")
+    if missing := [name for name in required if name not in files]:
+        return Execution("check", "failed", 0.0, detail=f"missing: {', '.join(missing)}")
     for name, text in files.items():
         if name.endswith(".py"):
             try:

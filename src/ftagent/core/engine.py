@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 
 from ftagent.core import events, policy
 from ftagent.core.check import static_check
-from ftagent.core.errors import FtagentError
+from ftagent.core.errors import FtagentError, NoUsableReply
 from ftagent.core.executor import Executor, describe
 from ftagent.core.finish import Finish
+from ftagent.core.keeping import Keeper
 from ftagent.core.protocols import Agent, Environment, Scenario
 from ftagent.core.session import LimitReached, Session
 from ftagent.core.types import Candidate, Execution, Experiment, Files, Status, StepName, Trace
@@ -59,7 +60,7 @@ class Engine:
         self._executor = Executor(session, scenario, environment, self._brief.model_folder)
         self._order = asyncio.Condition()
         self._limit = ""
-        self._keeping: list[int] | None = None
+        self._keeper = Keeper(session, self._executor, options.keep, options.policy)
         self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
 
     async def run(self) -> Ended:
@@ -119,6 +120,7 @@ class Engine:
         if self._session.state.reached(loop, "propose"):
             return
         async with self._step(loop, "propose"):
+            self._session.begin_loop(loop)
             hypothesis = await self._agent.propose(self._brief, self._trace(loop))
             folder = self._session.folder.step(loop, "propose")
             self._session.folder.write_json(folder / "hypothesis.json", hypothesis)
@@ -128,18 +130,28 @@ class Engine:
         if self._session.state.reached(loop, "code"):
             return
         async with self._step(loop, "code"):
-            failed: Execution | None = None
-            for attempt in range(self._options.repairs + 1):
-                if attempt == self._experiment(loop).attempts:
-                    files = await self._write_code(loop, failed)
-                    if failed and files == self._experiment(loop).files:
-                        break  # the agent has no repair: the same files would fail in the same way
-                    self._store(loop, attempt, files)
-                failed = static_check(self._experiment(loop).files)
-                failed = failed or await self._executor.stages(self._candidate(loop), "debug", attempt=attempt)
-                if failed is None:
-                    break
-            self._session.record(events.Built(loop, describe(failed) if failed else ""))
+            failure = self._experiment(loop).hypothesis.abandoned
+            if not failure:
+                try:
+                    failure = await self._build(loop)
+                except NoUsableReply as error:
+                    failure = str(error)
+            self._session.record(events.Built(loop, failure))
+
+    async def _build(self, loop: int) -> str:
+        """Write, check and rehearse until it works. Returns why it still fails; empty when it works."""
+        failed: Execution | None = None
+        for attempt in range(self._options.repairs + 1):
+            if attempt == self._experiment(loop).attempts:
+                files = await self._write_code(loop, failed)
+                if failed and files == self._experiment(loop).files:
+                    break  # the agent has no repair: the same files would fail in the same way
+                self._store(loop, attempt, files)
+            failed = static_check(self._experiment(loop).files, self._brief.required_files)
+            failed = failed or await self._executor.stages(self._candidate(loop), "debug", attempt=attempt)
+            if failed is None:
+                break
+        return describe(failed) if failed else ""
 
     async def _write_code(self, loop: int, failed: Execution | None) -> Files:
         experiment = self._experiment(loop)
@@ -182,24 +194,7 @@ class Engine:
             folder = self._session.folder.step(loop, "feedback")
             self._session.folder.write_json(folder / "feedback.json", feedback)
             self._session.record(events.Reflected(loop, feedback))
-            self._drop_weights(loop)
-
-    def _drop_weights(self, loop: int) -> None:
-        """Keep the weights of the best and its challengers; those in flight are never touched."""
-        if self._options.keep == "all":
-            return
-        state = self._session.state
-        if self._keeping is None:
-            self._keeping = [n for n in range(loop) if state.complete(n) and self._executor.has_weights(n)]
-        held = [state.experiments[number] for number in (*self._keeping, loop)]
-        baseline = state.baseline_scores.get("validation")
-        keep = policy.challengers(held, baseline, self._brief.direction, self._options.policy)
-        if state.leader is not None and state.leader.loop not in keep:
-            keep.append(state.leader.loop)
-        for experiment in held:
-            if experiment.loop not in keep:
-                self._executor.drop_weights(experiment.loop)
-        self._keeping = keep
+            self._keeper.after(loop)
 
     def _experiment(self, loop: int) -> Experiment:
         return self._session.state.experiments[loop]

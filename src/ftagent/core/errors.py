@@ -43,6 +43,14 @@ class EnvironmentUnavailable(FtagentError):
         self.hint = hint
 
 
+class NoUsableReply(FtagentError):
+    """An agent has no answer after a bounded number of tries. The experiment fails, the run goes on."""
+
+
+class AgentUnavailable(FtagentError):
+    """The model behind an agent cannot be used (credentials, name, address, no answer); resumable once it can."""
+
+
 class StageRefused(FtagentError):
     """A scenario refuses to go on after a stage: the experiment broke a rule (for example the overlap gate)."""
 

@@ -10,6 +10,7 @@ from ftagent.core.types import (
     Execution,
     Feedback,
     Hypothesis,
+    Left,
     Purpose,
     Score,
     Split,
@@ -55,6 +56,43 @@ class Rewound:
 
     loop: int
     step: StepName
+
+
+@dataclass(frozen=True)
+class LoopStarted:
+    """A loop begins; what is left of the budget is recorded because prompts show it and must not change on resume."""
+
+    loop: int
+    left: Left
+
+
+@dataclass(frozen=True)
+class Called:
+    """A language model replied. The conversation lies in the step's folder as transcript/ATTEMPT.INDEX_ROLE.json."""
+
+    loop: int | None
+    step: StepName
+    attempt: int
+    index: int
+    """Among the calls of this place, from 0."""
+    role: str
+    """`propose`, `code`, `repair`, `reflect`, `judge` or `script`."""
+    model: str
+    request: str
+    """SHA-256 of the request as sent, without credentials."""
+    transcript: str
+    """SHA-256 of the transcript file."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    """Reasoning included."""
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt, as the provider counts them."""
+    cost_usd: float | None = None
+    """None where the model's price is unknown."""
+    seconds: float = 0.0
+    requests: int = 1
+    """HTTP requests that it took, failed ones included; 0 from the cache."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +182,15 @@ class Finished:
 
 
 Event = (
-    Created | LimitsChanged | Rewound | Proposed | Coded | StageFinished | Built | Scored | Ran | Reflected
-    | TestOpened | Selected | Finished
+    Created | LimitsChanged | Rewound | LoopStarted | Called | Proposed | Coded | StageFinished | Built | Scored | Ran
+    | Reflected | TestOpened | Selected | Finished
 )  # fmt: skip
 EVENT_TYPES: dict[str, type[Event]] = {
     "created": Created,
     "limits_changed": LimitsChanged,
     "rewound": Rewound,
+    "loop_started": LoopStarted,
+    "called": Called,
     "proposed": Proposed,
     "coded": Coded,
     "stage_finished": StageFinished,

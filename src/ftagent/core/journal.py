@@ -22,16 +22,16 @@ from typing import Any
 import msgspec
 
 from ftagent.core.errors import JournalDamaged, RequestError, StorageFull
-from ftagent.core.events import EVENT_NAMES, EVENT_TYPES, Coded, Event, Record, Scored
+from ftagent.core.events import EVENT_NAMES, EVENT_TYPES, Coded, Event, LoopStarted, Record, Scored
 from ftagent.core.failpoints import Failpoint
 from ftagent.core.files import STORAGE_ERRNOS, atomic_write, sync_folder
 
-VERSION = 1
+VERSION = 2
 _MARK = b',"crc32":"'
 _TAIL = len(_MARK) + 8 + 2  # eight hexadecimal digits, a quote and a brace
 _FULL = STORAGE_ERRNOS | {errno.EFBIG}
 # Always followed by the event that ends their step, which makes them durable too.
-_UNSYNCED = (Coded, Scored)
+_UNSYNCED = (Coded, LoopStarted, Scored)
 
 
 class _Line(msgspec.Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ftagent.core import events
-from ftagent.core.budget import Spent, exhausted
+from ftagent.core.budget import Spent, exhausted, left
 from ftagent.core.errors import FtagentError
 from ftagent.core.events import Event, Limits, Place
 from ftagent.core.journal import Journal
@@ -78,6 +78,11 @@ class Session:
         if limit:
             raise LimitReached(limit)
         self._steps += 1
+
+    def begin_loop(self, loop: int) -> None:
+        """Record what is left of the budget for `loop`, once: a resumed loop has what it had."""
+        if loop == len(self.state.starts):
+            self.record(events.LoopStarted(loop, left(self.state.limits, self.spent())))
 
     def spent(self) -> Spent:
         return Spent(len(self.state.experiments), self._steps, self.journal.elapsed, self.state.cost_usd)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ftagent.core import events
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Event, Limits, Record
-from ftagent.core.types import STEPS, Experiment, Score, Split, StageRecord, Status, StepName, Trace
+from ftagent.core.types import STEPS, CallPlace, Experiment, Left, Score, Split, StageRecord, Status, StepName, Trace
 
 
 class StoredFiles(Mapping[str, str]):
@@ -58,6 +58,12 @@ class State:
     """By loop number, without gaps."""
     leader: Experiment | None = None
     """The last experiment that was accepted; None while that is the baseline."""
+    starts: list[Left] = field(default_factory=list)
+    """What was left of the budget when each loop began."""
+    calls: dict[CallPlace, list[events.Called]] = field(default_factory=dict)
+    """Replies of language models by place, in order."""
+    unpriced_calls: int = 0
+    """Calls whose price is unknown: `cost_usd` is a lower bound where there are any."""
     _shown: list[Experiment] = field(default_factory=list)
     """`experiments` without their test scores, kept beside them so that a trace costs no pass over all."""
     test_openings: int = 0
@@ -88,13 +94,15 @@ class State:
             raise ValueError("a run without its first event has no trace")
         known = tuple(self._shown[:seen])
         pending = tuple(experiment.hypothesis for experiment in self.experiments[seen:loop])
-        return Trace(loop, created.seed, created.direction, self.baseline_scores.get("validation"), known, pending)
+        baseline = self.baseline_scores.get("validation")
+        left = self.starts[loop] if loop < len(self.starts) else None
+        return Trace(loop, created.seed, created.direction, baseline, known, pending, left)
 
     def apply(self, record: Record) -> None:
         """Take in one event. Raises ValueError where the journal contradicts itself."""
         self.elapsed = max(self.elapsed, record.elapsed)
         event = record.event
-        self.cost_usd += getattr(event, "cost_usd", 0.0)
+        self.cost_usd += cost_of(event)
         match event:
             case events.Created():
                 self.created, self.limits, self.started_at = event, event.limits, record.at
@@ -111,6 +119,12 @@ class State:
             case events.Finished():
                 self.status = event.status
                 self.test_is_open = False
+            case events.LoopStarted():
+                if event.loop != len(self.starts):
+                    raise ValueError(f"loop {event.loop} begun after {len(self.starts)} loops")
+                self.starts.append(event.left)
+            case events.Called():
+                self._call(event)
             case events.Proposed():
                 self._propose(event)
             case events.StageFinished(loop=None):
@@ -123,9 +137,19 @@ class State:
     def _propose(self, event: events.Proposed) -> None:
         if event.loop != len(self.experiments):
             raise ValueError(f"loop {event.loop} proposed after {len(self.experiments)} loops")
-        self.experiments.append(Experiment(event.loop, event.hypothesis, cost_usd=event.cost_usd))
+        asked = self.calls.get(CallPlace(event.loop, "propose"), ())
+        cost = event.cost_usd + sum(call.cost_usd or 0.0 for call in asked)
+        self.experiments.append(Experiment(event.loop, event.hypothesis, cost_usd=cost))
         self._shown.append(self.experiments[-1])
         self._unfinish()
+
+    def _call(self, event: events.Called) -> None:
+        self.calls.setdefault(CallPlace(event.loop, event.step, event.attempt), []).append(event)
+        self.unpriced_calls += event.cost_usd is None
+        if event.loop is not None and event.loop < len(self.experiments):
+            old = self.experiments[event.loop]
+            new = replace(old, cost_usd=old.cost_usd + (event.cost_usd or 0.0))
+            self.experiments[event.loop], self._shown[event.loop] = new, _without_test(new)
 
     def _advance(self, event: Event) -> None:
         loop: int = event.loop  # type: ignore[union-attr,assignment]  # only events of a loop come here
@@ -181,7 +205,8 @@ def fold(path: Path, records: Sequence[Record]) -> State:
         state.apply(record)
     # Time and money spent on what was taken back are spent all the same.
     state.elapsed = max((record.elapsed for record in records), default=0.0)
-    state.cost_usd = sum(getattr(record.event, "cost_usd", 0.0) for record in records)
+    state.cost_usd = sum(cost_of(record.event) for record in records)
+    state.unpriced_calls = sum(isinstance(r.event, events.Called) and r.event.cost_usd is None for r in records)
     return state
 
 
@@ -195,10 +220,17 @@ def _taken_back(event: Event, back: events.Rewound) -> bool:
     return event.loop > back.loop or STEPS.index(step_of(event)) >= STEPS.index(back.step)
 
 
+def cost_of(event: Event) -> float:
+    """Dollars that an event tells of; an unknown price counts as nothing."""
+    return getattr(event, "cost_usd", None) or 0.0
+
+
 def step_of(event: Event) -> StepName:
     """The step that an event of a loop belongs to."""
     match event:
-        case events.Proposed():
+        case events.Called():
+            return event.step
+        case events.Proposed() | events.LoopStarted():
             return "propose"
         case events.Coded() | events.Built() | events.StageFinished(purpose="debug"):
             return "code"

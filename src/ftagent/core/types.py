@@ -53,6 +53,12 @@ class Brief:
     """Workspace folder in which full stages leave the weights or the adapter."""
     baseline_params: Mapping[str, Any] = field(default_factory=dict)
     """Where the search starts; the defaults of `space` where it is silent."""
+    details: str = ""
+    """For prompts: each dataset with its fields, statistics and samples, limits of a stage, how answers are read."""
+    required_files: tuple[str, ...] = ()
+    """Files without which an experiment cannot be executed."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Jinja templates by name (`system`, `propose`, `code`, `repair`, `reflect`); an agent has its own for the rest."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Hypothesis:
     kind: Literal["draft", "improve", "debug"] = "draft"
     expected_effect: str = ""
     params: dict[str, Any] = field(default_factory=dict)
+    measure: str = ""
+    """What to look at afterwards, apart from the score."""
+    abandoned: str = ""
+    """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +153,8 @@ class Score:
     """Further metrics by name, for example `valid_rate`."""
     errors: dict[str, int] = field(default_factory=dict)
     """Error category → number of items, for reflection; validation only."""
+    mistakes: tuple[str, ...] = ()
+    """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
@@ -209,6 +221,26 @@ class Experiment:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What a run still had when a loop began. None is no limit."""
+
+    loops: int | None
+    """This one included."""
+    seconds: float | None
+    usd: float | None
+
+
+@dataclass(frozen=True)
+class CallPlace:
+    """Where in a run a language model was asked. `loop` is None before the first loop."""
+
+    loop: int | None
+    step: StepName
+    attempt: int = 0
+    """Of the code step."""
+
+
+@dataclass(frozen=True)
 class Trace:
     """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
 
@@ -220,6 +252,8 @@ class Trace:
     experiments: tuple[Experiment, ...] = ()
     pending: tuple[Hypothesis, ...] = ()
     """Submitted, still in flight (with `--parallel`)."""
+    left: Left | None = None
+    """Of the budget, when this loop began."""
 
 
 @dataclass(frozen=True)
