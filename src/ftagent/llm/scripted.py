@@ -53,11 +53,15 @@ class _Usage(_Part):
     reasoning: NonNegativeInt | None = None
     cached: NonNegativeInt = 0
 
+    def counted(self) -> Usage:
+        return Usage(self.prompt or 0, self.completion or 0, self.reasoning or 0, self.cached)
+
 
 class _Failure(_Part):
     kind: FailureKind
     times: PositiveInt | None = None
     retry_after: NonNegativeFloat | None = None
+    usage: _Usage = _Usage()
 
 
 class _Entry(_Part):
@@ -142,7 +146,7 @@ class ScriptedBackend:
         if entry.fail.times is None or self._failed[asked] < entry.fail.times:
             self._failed[asked] += 1
             why = f"{self._path}: reply {number + 1} fails as written ({entry.fail.kind})"
-            raise CallFailed(why, entry.fail.kind, entry.fail.retry_after)
+            raise CallFailed(why, entry.fail.kind, entry.fail.retry_after, entry.fail.usage.counted())
 
     def _reply(self, text: str, entry: _Entry, request: ChatRequest) -> ChatReply:
         given = entry.usage
@@ -173,6 +177,9 @@ class ScriptedBackend:
 
     def follows_schema(self, model: str) -> bool:
         return self._script.follows_schema
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 def _turn(request: ChatRequest) -> int:
