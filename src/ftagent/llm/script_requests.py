@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,7 +86,7 @@ def parse_chat(body: Mapping[str, Any], names: Collection[str]) -> ScriptCall:
         samples=_checked("n", given.get("n", 1)),
         stream=_checked("stream", given.get("stream", False)),
         stream_usage=isinstance(options, dict) and options.get("include_usage") is True,
-        ignored=tuple(sorted(given.keys() - {*_SHAPES, *_RULES})),
+        ignored=_names(given.keys() - {*_SHAPES, *_RULES}),
     )
 
 
@@ -102,7 +103,12 @@ def parse_embedding(body: Mapping[str, Any], names: Collection[str]) -> tuple[li
     form = given.get("encoding_format", "float")
     if form not in ("float", "base64"):
         raise _wrong("encoding_format", '"float" or "base64"')
-    return texts, form == "base64", tuple(sorted(given.keys() - {"model", "input", "encoding_format"}))
+    return texts, form == "base64", _names(given.keys() - {"model", "input", "encoding_format"})
+
+
+def _names(given: Collection[str]) -> tuple[str, ...]:
+    """Parameters that mean nothing here, as they may stand in a header and on a terminal."""
+    return tuple(sorted(re.sub(r"\W", "?", name, flags=re.ASCII)[:40] for name in given))[:20]
 
 
 def _model(given: Mapping[str, Any], names: Collection[str]) -> str:
