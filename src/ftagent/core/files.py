@@ -31,11 +31,11 @@ def temporary_name() -> str:
     return f".tmp-{secrets.token_hex(10)}"
 
 
-def atomic_write(path: Path, data: bytes | str, *, durable: bool = False) -> None:
+def atomic_write(path: Path, data: bytes | str, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace `path` by `data` in one step: a temporary file beside it, then a rename.
 
-    With `durable` file and folder are on disk (fsync) before this returns. The folder must exist. After a
-    failure `path` is as it was and the temporary file is gone.
+    With `durable` file and folder are on disk (fsync) before this returns. The umask narrows `mode`, which holds
+    from the first byte on. The folder must exist. After a failure `path` is as it was and the temporary file is gone.
 
     Raises:
         StorageFull: no space, a read-only file system, or no permission.
@@ -44,7 +44,7 @@ def atomic_write(path: Path, data: bytes | str, *, durable: bool = False) -> Non
     content = encode(data)
     temporary = path.with_name(temporary_name())
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             if durable:
