@@ -25,6 +25,7 @@ _MOST_CHANGES = 8
 _DIFF_LINES = 4
 _DIFF_WIDTH = 90
 _FILE_BYTES = 200_000
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,8 @@ def lessons_of(state: State, task: Task, run: str) -> list[Lesson]:
 
 def one_line(text: str, width: int) -> str:
     """`text` without control characters and line breaks, at most `width` characters."""
-    kept = "".join(" " if category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in text[: 8 * width])
+    start = _ESCAPE.sub("", text[: 8 * width])
+    kept = "".join(" " if category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else char for char in start)
     line = " ".join(kept.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
