@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from ftagent.llm.types import CallFailed, FailureKind, Usage
+from ftagent.llm.types import CallFailed, FailureKind
 
 LONGEST_TEXT = 300
 """Characters of a provider's message that are passed on."""
@@ -49,19 +49,11 @@ class Asked:
 
 
 class ParameterRefused(CallFailed):
-    """The model does not take `parameter`; the same request without it is worth one try at once."""
+    """The model does not take `parameter`."""
 
     def __init__(self, message: str, parameter: str) -> None:
-        super().__init__(message, "refused")
+        super().__init__(message, "parameter")
         self.parameter = parameter
-
-
-class PartialReply(CallFailed):
-    """A reply began and did not end. `usage` counts what arrived, which the provider charges for."""
-
-    def __init__(self, message: str, kind: FailureKind, usage: Usage, retry_after: float | None = None) -> None:
-        super().__init__(message, kind, retry_after)
-        self.usage = usage
 
 
 class AnswerTooLarge(Exception):
@@ -167,11 +159,9 @@ def _by_status(answer: _Answer, asked: Asked, sent: Collection[str]) -> CallFail
         if answer.status in (400, 413, 422, 429) and TOO_LONG.search(found):
             return CallFailed(f"{asked}: the prompt is too long: {said}", "too_long")
         if answer.status in (401, 402, 403) or (answer.status == 400 and BAD_KEY.search(answer.text)):
-            hint = f"set {asked.key_name} to a key that may use this model"
-            return CallFailed(f"{asked}: the key was refused: {said}; {hint}", "authentication")
+            return CallFailed(f"{asked}: the key in {asked.key_name} was refused: {said}", "authentication")
         if answer.status == 404 or "model_not_found" in answer.code:
-            hint = "set CHAT_MODEL to a model that it serves, or OPENAI_API_BASE to its address (most end in /v1)"
-            return CallFailed(f"{asked}: no such model or address: {said}; {hint}", "unknown_model")
+            return CallFailed(f"{asked}: no such model or address: {said}", "unknown_model")
         if answer.status == 429:
             return CallFailed(f"{asked}: too many requests: {said}", "rate_limit", wait)
         if answer.status == 408:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ftagent.llm import known_models
 from ftagent.llm.connections import CONNECT_SECONDS, close_cached_clients, openai_client, request_sent
-from ftagent.llm.failures import ParameterRefused, PartialReply, failure_of
+from ftagent.llm.failures import ParameterRefused, failure_of
 from ftagent.llm.library import known_warnings_ignored, load_litellm
 from ftagent.llm.parameters import Parameters
 from ftagent.llm.streams import Parts, read_message, read_stream
@@ -32,8 +32,7 @@ class LiteLLMBackend:
         self._clients: dict[tuple[str, str], Any] = {}
 
     async def complete(self, request: ChatRequest) -> ChatReply:
-        """The reply. Raises CallFailed: ParameterRefused when a request without one parameter may do, PartialReply
-        when a reply began and did not end."""
+        """The reply. Raises CallFailed; its usage counts what had arrived of a reply that did not end."""
         choice, parts = request.choice, Parts()
         target = await self._target(choice)
         parameters = self._parameters.of(choice, request.schema, target)
@@ -44,9 +43,7 @@ class LiteLLMBackend:
                     await self._ask(target, {**parameters, "messages": messages}, parts, choice.time_limit)
         except TimeoutError as error:
             message = f"{target.asked}: no complete reply within {choice.time_limit:g} s"
-            if parts.size:
-                raise PartialReply(message, "time_out", self._counted(target, request.messages, parts)) from error
-            raise CallFailed(message, "time_out") from error
+            raise CallFailed(message, "time_out", usage=self._arrived(target, request, parts)) from error
         except CallFailed:
             raise
         except Exception as error:
@@ -158,16 +155,17 @@ class LiteLLMBackend:
             return CallFailed(
                 f"{failure}; the prompt has about {tokens} tokens, {known} are expected to fit", "too_long"
             )
-        elif parts.size and failure.retried:
-            usage = self._counted(target, request.messages, parts)
-            return PartialReply(str(failure), failure.kind, usage, failure.retry_after)
+        elif usage := self._arrived(target, request, parts):
+            return CallFailed(str(failure), failure.kind, failure.retry_after, usage)
         return failure
 
     def _unfinished(self, target: Target, request: ChatRequest, parts: Parts) -> CallFailed:
-        if not parts.size:
-            return CallFailed(f"{target.asked}: the stream ended without a reply (CHAT_STREAM=False may help)", "cut")
-        message = f"{target.asked}: the stream ended in the middle of the reply"
-        return PartialReply(message, "cut", self._counted(target, request.messages, parts))
+        why = "in the middle of the reply" if parts.size else "without a reply (CHAT_STREAM=False may help)"
+        return CallFailed(f"{target.asked}: the stream ended {why}", "cut", usage=self._arrived(target, request, parts))
+
+    def _arrived(self, target: Target, request: ChatRequest, parts: Parts) -> Usage | None:
+        """What a provider charges for a reply that did not end; None where none began."""
+        return self._counted(target, request.messages, parts) if parts.size else None
 
     def _counted(self, target: Target, messages: Sequence[Message], parts: Parts) -> Usage:
         """Our own count, for servers that send none. Every message costs a few tokens beside its text."""

@@ -1,4 +1,4 @@
-"""The one owner of retries: how long to wait, how often, and what it means when nothing helped."""
+"""The one owner of retries: which failures are worth another request, how many, and how long after the last one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ftagent.core.errors import AgentUnavailable, FtagentError, NoUsableReply
-from ftagent.llm.failures import ParameterRefused
 from ftagent.llm.types import CallFailed
 
 T = TypeVar("T")
@@ -44,34 +42,23 @@ async def with_retries(
 ) -> tuple[T, int]:
     """What `attempt` returns, and how many requests it took. `note` gets one line for every wait.
 
-    `attempt` makes one request or raises CallFailed. A request without the parameter that the model refused
-    follows at once and is no retry.
-    Raises AgentUnavailable (credentials, model name, or no answer after all retries) and NoUsableReply (this request
-    is refused or too long), each from the last CallFailed.
+    `attempt` makes one request or raises CallFailed. After a refused parameter the next request, without it, follows
+    at once and is no retry. Raises the last CallFailed.
     """
     requests = retries = 0
     while True:
         requests += 1
         try:
             return await attempt(), requests
-        except ParameterRefused as failure:
-            if requests - retries > MOST_PARAMETERS:
-                raise NoUsableReply(str(failure)) from failure
         except CallFailed as failure:
-            if not failure.retried or retries >= policy.retries or (failure.retry_after or 0.0) > LONGEST_RETRY_AFTER:
-                raise _given_up(failure, requests) from failure
+            if failure.kind == "parameter":
+                if requests - retries > MOST_PARAMETERS:
+                    raise
+                continue
+            too_late = (failure.retry_after or 0.0) > LONGEST_RETRY_AFTER
+            if not failure.retried or too_late or retries >= policy.retries:
+                raise
             retries += 1
             seconds = policy.wait(retries, failure.retry_after)
             note(f"{failure}; retry {retries} of {policy.retries} in {seconds:.1f} s")
             await policy.sleep(seconds)
-
-
-def _given_up(failure: CallFailed, requests: int) -> FtagentError:
-    if failure.kind in ("refused", "too_long"):
-        return NoUsableReply(str(failure))
-    if not failure.retried:
-        return AgentUnavailable(str(failure))
-    if (failure.retry_after or 0.0) > LONGEST_RETRY_AFTER:
-        return AgentUnavailable(f"{failure}; the server asks to wait {failure.retry_after:.0f} s; resume the run then")
-    times = "once" if requests == 1 else f"{requests} times"
-    return AgentUnavailable(f"{failure}; asked {times} (MAX_RETRY, RETRY_WAIT_SECONDS); the run can be resumed")

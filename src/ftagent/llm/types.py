@@ -15,10 +15,11 @@ Role = Literal["propose", "code", "repair", "reflect", "judge", "script"]
 """Who asks. `script` is code in a workspace that asks through the broker."""
 ROLES: tuple[Role, ...] = ("propose", "code", "repair", "reflect", "judge", "script")
 FailureKind = Literal[
-    "authentication", "unknown_model", "refused", "too_long", "rate_limit", "server", "time_out", "cut"
+    "authentication", "unknown_model", "refused", "too_long", "rate_limit", "server", "time_out", "cut", "parameter"
 ]
-"""Why one request failed. The first four are final, the others are worth another try."""
-RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "time_out", "cut"})
+"""Why one request failed. The first four are final, the others are worth another try; after `parameter` (one that the
+model does not take) the same request goes without it, at once."""
+RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "time_out", "cut", "parameter"})
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,18 @@ class ChatReply:
 
 
 class CallFailed(FtagentError):
-    """One request failed. `kind` says why, `retry_after` what the server asked for in seconds."""
+    """One request failed. `kind` says why, `retry_after` what the server asked for in seconds.
 
-    def __init__(self, message: str, kind: FailureKind, retry_after: float | None = None) -> None:
+    `usage` is what a reply that was cut had cost by then, where it is known.
+    """
+
+    def __init__(
+        self, message: str, kind: FailureKind, retry_after: float | None = None, usage: Usage | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.usage = usage or Usage()
 
     @property
     def retried(self) -> bool:
@@ -169,4 +176,8 @@ class Backend(Protocol):
 
     def follows_schema(self, model: str) -> bool:
         """Whether replies can be held to a JSON schema."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
         ...
