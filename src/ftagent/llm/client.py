@@ -108,14 +108,11 @@ class ChatClient:
         messages: Sequence[Message],
         schema: Mapping[str, Any] | None = None,
         choice: ModelChoice | None = None,
+        retries: int | None = None,
     ) -> ChatReply:
-        """The reply to a conversation. `choice` asks another model than the role's."""
+        """The reply to a conversation. `choice` asks another model than the role's, `retries` as often as it says."""
         choice = choice or self.model(role)
-        clean = tuple(replace(message, content=self._clean(message.content)) for message in messages)
-        request = ChatRequest(choice, clean, role, place, schema and self._redactor.document(dict(schema)))
-        # What is kept tells nothing that only the provider may know, such as a header with a key.
-        kept = replace(request, choice=replace(choice, extra=self._redactor.document(dict(choice.extra))))
-        digest = kept.digest()
+        request, kept, digest = self._request(role, place, messages, schema, choice)
         if recorded := self._calls.find(place, digest):
             return ChatReply.from_document(recorded["reply"])
         if cached := self._replies.reply(digest):
@@ -123,12 +120,34 @@ class ChatClient:
             return cached
         started = time.monotonic()
         with self.ledger.account(choice.model, lambda: self._worst(request)) as account:
-            said, requests = await self._attempts(role, choice, account, lambda: self._backend.complete(request))
+            said, requests = await self._attempts(
+                role, choice, account, lambda: self._backend.complete(request), retries
+            )
             reply = self._redactor.reply(_scrubbed(without_thinking(said) if choice.strip_thinking else said))
             seconds = time.monotonic() - started
             self._keep(kept, digest, reply, _Cost(account.settle(reply.usage), reply.usage, seconds, requests))
         self._replies.keep_reply(digest, reply)
         return reply
+
+    def recorded(
+        self, role: Role, place: CallPlace, messages: Sequence[Message], schema: Mapping[str, Any] | None,
+        choices: Sequence[ModelChoice],
+    ) -> tuple[ModelChoice, ChatReply] | None:  # fmt: skip
+        """The next reply that the run has on record from any of `choices`, also from another place; it is free."""
+        requests = [self._request(role, place, messages, schema, choice)[2] for choice in choices]
+        document = self._calls.find(place, *requests) or self._calls.reuse(place, role, *requests)
+        if document is None:
+            return None
+        model = document["request"]["parameters"]["model"]
+        return next(c for c in choices if c.model == model), ChatReply.from_document(document["reply"])
+
+    def start_over(self, role: Role, place: CallPlace) -> None:
+        """Whoever asked as `role` at `place` begins anew: what is on record is given out again from the first."""
+        self._calls.start_over(place, role)
+
+    def redact(self, text: str) -> str:
+        """`text` without secrets."""
+        return self._redactor.redact(text)
 
     async def embed(
         self, texts: Sequence[str], role: Role = "script", place: CallPlace | None = None
@@ -177,9 +196,21 @@ class ChatClient:
                 self._record(role, place, choice.model, digest, asked, {"vectors": vectors, "usage": vars(usage)}, cost)
         return vectors
 
+    def _request(
+        self, role: Role, place: CallPlace, messages: Sequence[Message], schema: Mapping[str, Any] | None,
+        choice: ModelChoice,
+    ) -> tuple[ChatRequest, ChatRequest, str]:  # fmt: skip
+        """A request as it is sent and as it is kept, and the SHA-256 of that."""
+        clean = tuple(replace(message, content=self._clean(message.content)) for message in messages)
+        request = ChatRequest(choice, clean, role, place, schema and self._redactor.document(dict(schema)))
+        # What is kept tells nothing that only the provider may know, such as a header with a key.
+        kept = replace(request, choice=replace(choice, extra=self._redactor.document(dict(choice.extra))))
+        return request, kept, kept.digest()
+
     async def _attempts(
-        self, role: Role, choice: ModelChoice, account: Account, send: Callable[[], Awaitable[_T]]
-    ) -> tuple[_T, int]:
+        self, role: Role, choice: ModelChoice, account: Account, send: Callable[[], Awaitable[_T]],
+        retries: int | None = None,
+    ) -> tuple[_T, int]:  # fmt: skip
         """Send until it is answered; also how many requests that took. Nothing but CallFailed is tried again."""
         made = 0
 
@@ -195,6 +226,7 @@ class ChatClient:
                 raise CallFailed(self._redactor.redact(str(error)), error.kind, error.retry_after) from None
 
         policy = self._options.policies.get(role, self._options.policy)
+        policy = policy if retries is None else replace(policy, retries=retries)
         try:
             return await with_retries(policy, attempt, lambda text: self._note(f"{role}: {text}"))
         except CallFailed as error:
