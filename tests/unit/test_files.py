@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftagent.core.errors import StorageFull
-from ftagent.core.files import atomic_write
+from ftagent.core.files import atomic_write, make_folder
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -20,6 +20,37 @@ def test_replaces_and_leaves_nothing_beside(tmp_path: Path, durable: bool) -> No
     atomic_write(target, b"new", durable=durable)
     assert target.read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_bare_name_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    atomic_write(Path("a"), "x", durable=True)
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_make_folder_makes_parents_and_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a/b/c")
+    monkeypatch.chdir(tmp_path)
+    make_folder("relative/b")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "b", "c", "relative"]
+
+
+def test_make_folder_refuses_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        make_folder(tmp_path / "file/below")
+
+
+def test_make_folder_in_a_folder_that_was_deleted_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError):
+        make_folder("a/b")
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:

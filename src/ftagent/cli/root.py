@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "logs": Entry("logs", "logs", "Print what the commands of a run printed."),
     "stop": Entry("stop", "stop", "Stop a running run cleanly."),
     "report": Entry("report", "report", "Write the report of a run."),
+    "replay": Entry("replay", "replay", "Run a recorded run again and tell the first difference."),
     "compare": Entry("compare", "compare", "Compare two runs."),
     "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
     "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),

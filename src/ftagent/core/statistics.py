@@ -35,8 +35,8 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, tuple[float, f
     if n == 0:
         raise ValueError("no items")
     mean = math.fsum(values) / n
-    variance = math.fsum((value - mean) ** 2 for value in values) / n
-    if all(0.0 <= value <= 1.0 for value in values):
+    variance = math.fsum([(value - mean) ** 2 for value in values]) / n
+    if min(values) >= 0.0 and max(values) <= 1.0:
         stderr = math.sqrt(variance / n)
         # Bounded values spread at most as 0/1 values do: they are worth at least n items.
         effective = mean * (1 - mean) / (stderr * stderr) if stderr > 0 else float(n)
