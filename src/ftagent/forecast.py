@@ -154,7 +154,7 @@ def forecast(plan: Plan, past: Sequence[LoopUse] = ()) -> Forecast:
 def past_loops(log_dir: Path, plan: Plan) -> list[LoopUse]:
     """What complete loops of the newest runs in `log_dir` used, same scenario and models, at today's prices.
 
-    Loops with replies from a cache are left out: they say nothing about what a reply costs.
+    Loops with replies from the chat cache are left out: they say nothing about what a reply costs.
     """
     found: list[LoopUse] = []
     read = 0
@@ -180,7 +180,7 @@ def _uses(folder: RunFolder, plan: Plan) -> Iterator[LoopUse]:
             by_loop.setdefault(place.loop, []).extend(calls)
     for calls in by_loop.values():
         ours = [call for call in calls if call.role in plan.models]
-        if ours and all(call.model == plan.models[call.role] for call in ours) and all(c.requests for c in calls):
+        if ours and all(call.model == plan.models[call.role] and call.requests for call in ours):
             yield _use(calls, plan.prices)
 
 
