@@ -70,7 +70,7 @@ async def serving(
     **options: Any,
 ) -> AsyncIterator[Endpoint]:
     """A broker for the stage in `workspace`, which is made."""
-    workspace.mkdir(parents=True, exist_ok=True)
+    workspace.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - nobody waits
     open_broker = opener(client, pools or Pools(client.model("script")), BrokerOptions(**options), note)
     async with open_broker(workspace) as broker:
         folder = os.open(workspace, os.O_PATH)
