@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftagent import hardware, plugins
+from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
 from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
@@ -15,6 +16,7 @@ from ftagent.core.types import Estimate
 
 if TYPE_CHECKING:
     from ftagent.core.protocols import Agent, Environment, Scenario
+    from ftagent.core.run_folder import RunFolder
     from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
@@ -33,6 +35,8 @@ class Parts:
     scenario_options: dict[str, Any]
     hardware: Hardware
     notes: tuple[str, ...]
+    calls: Calls = field(default_factory=Calls)
+    """What the run's language models said; opened with the run's session."""
 
 
 def merged(request: RunRequest, settings: Settings) -> RunRequest:
@@ -55,8 +59,11 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
     )
 
 
-def build(request: RunRequest, settings: Settings) -> Parts:
-    """The parts that `request`, already merged, asks for. Raises RequestError; downloads only what it needs."""
+def build(request: RunRequest, settings: Settings, recorded: RunFolder | None = None) -> Parts:
+    """The parts that `request`, already merged, asks for. Raises RequestError; downloads only what it needs.
+
+    `recorded`: a run whose models say again what they said, instead of real ones.
+    """
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
     agent, notes = _agent(request, settings)

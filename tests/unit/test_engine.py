@@ -23,9 +23,9 @@ def kinds(path: Path) -> list[str]:
 def test_a_run_is_baseline_then_loops_then_finish(tmp_path: Path) -> None:
     ended = drive(tmp_path / "run", noop(tmp_path, items=200))
     assert ended.status == "completed"
-    loop = ["proposed", "coded", "built", "scored", "ran", "reflected"]
+    loop = ["loop_started", "proposed", "coded", "built", "scored", "ran", "reflected"]
     assert kinds(tmp_path / "run")[:2] == ["created", "scored"]
-    assert kinds(tmp_path / "run")[2:20] == loop * 3
+    assert kinds(tmp_path / "run")[2:23] == loop * 3
     state = RunFolder(tmp_path / "run").state()
     assert state.status == "completed"
     assert state.test_openings == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ftagent.core.errors import StorageFull
-from ftagent.core.files import atomic_write
+from ftagent.core.files import atomic_write, make_folder
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -20,6 +20,37 @@ def test_replaces_and_leaves_nothing_beside(tmp_path: Path, durable: bool) -> No
     atomic_write(target, b"new", durable=durable)
     assert target.read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_bare_name_is_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    atomic_write(Path("a"), "x", durable=True)
+    assert (tmp_path / "a").read_text() == "x"
+
+
+def test_make_folder_makes_parents_and_takes_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(2):
+        make_folder(tmp_path / "a/b/c")
+    monkeypatch.chdir(tmp_path)
+    make_folder("relative/b")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "b", "c", "relative"]
+
+
+def test_make_folder_refuses_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "file")
+    with pytest.raises(NotADirectoryError):
+        make_folder(tmp_path / "file/below")
+
+
+def test_make_folder_in_a_folder_that_was_deleted_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError):
+        make_folder("a/b")
 
 
 def test_permissions_follow_the_umask(tmp_path: Path) -> None:
@@ -85,3 +116,23 @@ except StorageFull as error:
 """
     done = subprocess.run(["unshare", "-m", sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "a: cannot be written: read-only file system" in done.stdout, done.stderr
+
+
+def test_a_secret_is_never_readable_by_others_not_even_while_it_is_written(tmp_path: Path) -> None:
+    target, seen = tmp_path / "a", set()
+    original = os.open
+
+    def watching(path: object, *arguments: object) -> int:
+        descriptor: int = original(path, *arguments)  # type: ignore[arg-type]
+        seen.add(os.fstat(descriptor).st_mode & 0o777)
+        return descriptor
+
+    before = os.umask(0)
+    os.open = watching  # type: ignore[assignment]
+    try:
+        atomic_write(target, "secret", mode=0o600)
+    finally:
+        os.open = original
+        os.umask(before)
+    assert seen == {0o600}
+    assert target.stat().st_mode & 0o777 == 0o600

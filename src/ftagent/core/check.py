@@ -16,10 +16,10 @@ def static_check(files: Files, required: Sequence[str] = ()) -> Execution | None
         return Execution("check", "failed", 0.0, detail="no file that may be written")
     if missing := [name for name in required if name not in files]:
         return Execution("check", "failed", 0.0, detail=f"missing: {', '.join(missing)}")
-    for name, text in files.items():
+    for name in files:
         if name.endswith(".py"):
             try:
-                compile(text, name, "exec", dont_inherit=True)
+                compile(files[name], name, "exec", dont_inherit=True)
             except (SyntaxError, ValueError) as error:
                 line = getattr(error, "lineno", None)
                 return Execution("check", "failed", 0.0, detail=f"{name}:{line or 1}: {error}")

@@ -58,7 +58,7 @@ class Engine:
         self._options = options
         self._brief = scenario.brief()
         self._executor = Executor(session, scenario, environment, self._brief.model_folder)
-        self._order = asyncio.Condition()
+        self._moved = asyncio.Event()
         self._limit = ""
         self._keeper = Keeper(session, self._executor, options.keep, options.policy)
         self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
@@ -102,7 +102,7 @@ class Engine:
                 try:
                     await self._propose(loop)
                 except LimitReached as reached:
-                    await self._close(reached.limit)
+                    self._wake(reached.limit)
                     break
                 group.create_task(self._complete(loop))
 
@@ -114,7 +114,7 @@ class Engine:
             await self._wait(self._may_reflect, loop)
             await self._feedback(loop)
         except LimitReached as reached:
-            await self._close(reached.limit)
+            self._wake(reached.limit)
 
     async def _propose(self, loop: int) -> None:
         if self._session.state.reached(loop, "propose"):
@@ -122,8 +122,8 @@ class Engine:
         async with self._step(loop, "propose"):
             self._session.begin_loop(loop)
             hypothesis = await self._agent.propose(self._brief, self._trace(loop))
-            folder = self._session.folder.step(loop, "propose")
-            self._session.folder.write_json(folder / "hypothesis.json", hypothesis)
+            path = self._session.folder.step(loop, "propose", "hypothesis.json")
+            self._session.folder.write_json(path, hypothesis)
             self._session.record(events.Proposed(loop, hypothesis))
 
     async def _code(self, loop: int) -> None:
@@ -191,8 +191,8 @@ class Engine:
             outcome = policy.judge(experiment, self._session.state.leader, trace.baseline, trace.direction)
             said = await self._agent.reflect(self._brief, trace, experiment, outcome)
             feedback = replace(said, decision=outcome.decision)
-            folder = self._session.folder.step(loop, "feedback")
-            self._session.folder.write_json(folder / "feedback.json", feedback)
+            path = self._session.folder.step(loop, "feedback", "feedback.json")
+            self._session.folder.write_json(path, feedback)
             self._session.record(events.Reflected(loop, feedback))
             self._keeper.after(loop)
 
@@ -218,13 +218,14 @@ class Engine:
         return bool(self._limit) or len(state.experiments) >= ahead
 
     async def _wait(self, ready: Callable[[int], bool], loop: int) -> None:
-        async with self._order:
-            await self._order.wait_for(lambda: ready(loop))
+        while not ready(loop):
+            await self._moved.wait()
 
-    async def _close(self, limit: str) -> None:
-        async with self._order:
-            self._limit = self._limit or limit
-            self._order.notify_all()
+    def _wake(self, limit: str = "") -> None:
+        """Let everyone who waits look again; with `limit`, to see that the run ends by it."""
+        self._limit = self._limit or limit
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     @contextlib.asynccontextmanager
     async def _step(self, loop: int, step: StepName) -> AsyncIterator[None]:
@@ -233,8 +234,7 @@ class Engine:
             self._session.begin_step()
             self._session.observer.step(loop, step, "")
             yield
-        async with self._order:
-            self._order.notify_all()
+        self._wake()
 
 
 def _first(group: ExceptionGroup[Exception]) -> Exception:

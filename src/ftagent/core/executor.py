@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ftagent.core import events
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
+from ftagent.core.files import make_folder
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
 from ftagent.core.statistics import score_of
@@ -36,13 +37,11 @@ class Executor:
 
         Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing.
         """
-        folder = self._session.folder
-        path = folder.workspace(candidate.loop, attempt if purpose == "debug" else None).absolute()
         await self._environment.prepare(purpose)
         for stage in self._scenario.stages(candidate, purpose, split):
             done = self._session.find_stage(candidate.loop, purpose, split, attempt, stage.name)
             if done is None:
-                execution = await self._execute(stage, candidate, path, split, attempt)
+                execution = await self._execute(stage, candidate, split, attempt)
             else:
                 execution = done.execution
             if not execution.ok:
@@ -52,16 +51,16 @@ class Executor:
     async def score(self, candidate: Candidate, split: Split) -> tuple[Score | None, str]:
         """Predict on `split` and score outside. (None, why) where there is no score."""
         loop = candidate.loop
-        self.open_workspace(candidate)
+        workspace = self.open_workspace(candidate)
         failed = await self.stages(candidate, "predict", split)
         if failed:
             return None, describe(failed)
-        predictions = self._collect(loop, split)
+        predictions = self._collect(workspace, loop, split)
         try:
             score = await self._scenario.score(predictions, split)
         except ScoreUnavailable as error:
             return None, f"no score: {error}"
-        self._session.folder.write_json(self._session.folder.running(loop) / f"{split}.json", score)
+        self._session.folder.write_json(self._session.folder.running(loop, f"{split}.json"), score)
         self._session.record(events.Scored(loop, split, score))
         return score, ""
 
@@ -70,21 +69,22 @@ class Executor:
         if not self._trained(loop):
             return ()
         workspace = Workspace(self._session.folder.workspace(loop))
-        target = self._session.folder.running(loop) / METRICS
+        target = self._session.folder.running(loop, METRICS)
         for name in (METRICS, f"{self._model_folder}/{METRICS}"):
             if workspace.exists(name):
                 workspace.collect(name, target)
                 break
         return _thin(_read_losses(target))
 
-    def open_workspace(self, candidate: Candidate) -> None:
-        """Make a candidate's workspace, with its files in it. Raises WorkspaceMissing when it was there and is gone."""
+    def open_workspace(self, candidate: Candidate) -> Path:
+        """A candidate's workspace, made with its files in it. Raises WorkspaceMissing when it was there and is gone."""
         path, loop = self._session.folder.workspace(candidate.loop), candidate.loop
         if path.exists():
-            return
+            return path
         if loop is not None and any(r.purpose != "debug" for r in self._session.state.experiments[loop].stages):
             raise self.gone(loop, path)
         Workspace(path).write(candidate.files, durable=False)
+        return path
 
     def gone(self, loop: int, path: Path) -> WorkspaceMissing:
         """The error for something of `loop` that should be on disk and is not."""
@@ -114,15 +114,14 @@ class Executor:
         if self._trained(loop):
             shutil.rmtree(self.model(loop), ignore_errors=True)
 
-    async def _execute(
-        self, stage: Stage, candidate: Candidate, path: Path, split: Split | None, attempt: int
-    ) -> Execution:
+    async def _execute(self, stage: Stage, candidate: Candidate, split: Split | None, attempt: int) -> Execution:
         session, loop = self._session, candidate.loop
         step: StepName = "code" if stage.purpose == "debug" else "run"
-        log = session.folder.running(loop) / f"{stage.name}{f'_{split}' if split else ''}.log"
+        path = session.folder.workspace(loop, attempt if stage.purpose == "debug" else None).absolute()
+        log = session.folder.running(loop, f"{stage.name}{f'_{split}' if split else ''}.log")
         if stage.purpose == "debug" and loop is not None:
             log = session.folder.attempt(loop, attempt).with_name(f"attempt_{attempt}_{stage.name}.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(log.parent)
         session.observer.step(loop, step, stage.name)
         for _ in range(1 + _LOST_RETRIES):
             try:
@@ -141,11 +140,10 @@ class Executor:
         session.folder.write_json(log.with_suffix(".json"), execution)
         return execution
 
-    def _collect(self, loop: int | None, split: Split) -> Path:
-        workspace = self._session.folder.workspace(loop)
+    def _collect(self, workspace: Path, loop: int | None, split: Split) -> Path:
         if not (workspace / PREDICTIONS).exists():
             return workspace
-        target = self._session.folder.running(loop) / f"predictions_{split}.jsonl"
+        target = self._session.folder.running(loop, f"predictions_{split}.jsonl")
         Workspace(workspace).collect(PREDICTIONS, target)
         return target
 

@@ -24,7 +24,7 @@ import msgspec
 from ftagent.core.errors import JournalDamaged, RequestError, StorageFull
 from ftagent.core.events import EVENT_NAMES, EVENT_TYPES, Coded, Event, LoopStarted, Record, Scored
 from ftagent.core.failpoints import Failpoint
-from ftagent.core.files import STORAGE_ERRNOS, atomic_write, sync_folder
+from ftagent.core.files import STORAGE_ERRNOS, atomic_write, sync_folder, write_all
 
 VERSION = 2
 _MARK = b',"crc32":"'
@@ -181,9 +181,7 @@ class Journal:
             if self._failpoint.here("torn", sequence):
                 os.write(descriptor, line[: len(line) // 2])
                 self._failpoint.die("torn", sequence)
-            view = memoryview(line)
-            while view:
-                view = view[os.write(descriptor, view) :]
+            write_all(descriptor, line)
             if sync:
                 os.fdatasync(descriptor)
         except OSError as error:

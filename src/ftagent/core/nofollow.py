@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 
 from ftagent.core.errors import StageRefused, StorageFull
-from ftagent.core.files import storage_error, sync_folder, temporary_name
+from ftagent.core.files import storage_error, sync_folder, temporary_name, write_new
 
 MAX_DEPTH = 100
 """Folders within folders. More is no result, it is an attempt to exhaust our descriptors."""
@@ -55,12 +55,7 @@ def write_at(folder: int, name: str, content: bytes, shown: str, durable: bool =
             found = kind(os.stat(name, dir_fd=folder, follow_symlinks=False))
             if found != "file":
                 raise UnsafePath(f"{shown!r} is a {found} in the workspace; only plain files are replaced")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(temporary, flags, 0o666, dir_fd=folder), "wb") as file:
-            file.write(content)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        write_new(temporary, content, durable=durable, folder=folder)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException as error:
         with contextlib.suppress(OSError):

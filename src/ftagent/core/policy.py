@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from ftagent.core.types import Direction, Experiment, Outcome, Score, Trace
@@ -43,8 +44,8 @@ def posterior_means(scores: Sequence[Score]) -> list[float]:
         return [score.value for score in scores]
     values = [score.value for score in scores]
     mean = math.fsum(values) / len(values)
-    spread = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    noise = math.fsum(score.stderr**2 for score in scores) / len(scores)
+    spread = math.fsum([(value - mean) ** 2 for value in values]) / (len(values) - 1)
+    noise = math.fsum([score.stderr**2 for score in scores]) / len(scores)
     prior_sd = math.sqrt(max(spread - noise, spread / 4))
     return [posterior_mean(score, mean, prior_sd) for score in scores]
 
@@ -77,11 +78,11 @@ def judge(experiment: Experiment, leader: Experiment | None, baseline: Score | N
 def ranking(experiments: Sequence[Experiment], baseline: Score | None, direction: Direction) -> list[int | None]:
     """Loops (None: the baseline) by posterior mean of their validation score, best first; unscored left out."""
     subjects: list[tuple[int | None, Score]] = [(None, baseline)] if baseline is not None else []
-    subjects += [(e.loop, e.validation) for e in experiments if e.validation is not None]
+    subjects += [(e.loop, score) for e in experiments if (score := e.validation) is not None]
     means = posterior_means([score for _, score in subjects])
     sign = 1.0 if direction == "maximize" else -1.0
-    order = sorted(range(len(subjects)), key=lambda i: (-sign * means[i], i))
-    return [subjects[i][0] for i in order]
+    ranks = sorted([(-sign * mean, place) for place, mean in enumerate(means)])
+    return [subjects[place][0] for _, place in ranks]
 
 
 def challengers(
@@ -91,15 +92,16 @@ def challengers(
     order = [loop for loop in ranking(experiments, baseline, direction) if loop is not None]
     if not order:
         return []
-    scores = {e.loop: e.validation for e in experiments if e.validation is not None}
+    scores = {e.loop: score for e in experiments if (score := e.validation) is not None}
     best = scores[order[0]]
-    near = [loop for loop in order if within_noise(scores[loop], best)]
-    return ([order[0], *[loop for loop in near if loop != order[0]]])[: options.challengers]
+    near = (loop for loop in order if within_noise(scores[loop], best))
+    return list(islice(near, options.challengers))
 
 
 def within_noise(one: Score, other: Score) -> bool:
     """Whether two scores differ by at most two standard errors of their difference, paired where they share items."""
-    return abs(one.value - other.value) <= 2 * _paired_error(one, other)
+    difference = abs(one.value - other.value)
+    return difference == 0 or difference <= 2 * _paired_error(one, other)
 
 
 def _paired_error(one: Score, other: Score) -> float:
@@ -108,7 +110,7 @@ def _paired_error(one: Score, other: Score) -> float:
         return math.hypot(one.stderr, other.stderr)
     differences = [one.outcomes[key] - other.outcomes[key] for key in shared]
     mean = math.fsum(differences) / len(differences)
-    return math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (len(differences) - 1) / len(differences))
+    return math.sqrt(math.fsum([(d - mean) ** 2 for d in differences]) / (len(differences) - 1) / len(differences))
 
 
 def _failures_in_a_row(experiments: Sequence[Experiment], last: Experiment) -> int:

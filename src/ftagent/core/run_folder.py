@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from ftagent.core.errors import RequestError, RunLocked
-from ftagent.core.files import atomic_write, storage_error
+from ftagent.core.files import atomic_write, folder_of, make_folder, storage_error
 from ftagent.core.journal import read_records
 from ftagent.core.state import State, fold
 from ftagent.core.types import CallPlace, StepName
@@ -72,16 +72,17 @@ class RunFolder:
     def workspaces(self) -> Path:
         return self.path / "workspaces"
 
-    def step(self, loop: int, step: StepName) -> Path:
-        return self.path / f"Loop_{loop}/{STEP_FOLDERS[step]}"
+    def step(self, loop: int, step: StepName, name: str = "") -> Path:
+        """The folder of a step, or the file `name` in it."""
+        return self.path / f"Loop_{loop}/{STEP_FOLDERS[step]}/{name}"
 
     def attempt(self, loop: int, attempt: int) -> Path:
         """The files of one coding attempt."""
         return self.path / f"Loop_{loop}/{STEP_FOLDERS['code']}/attempt_{attempt}"
 
-    def running(self, loop: int | None) -> Path:
-        """Logs, metrics and predictions of an experiment; `baseline/` for the base model."""
-        return self.path / "baseline" if loop is None else self.step(loop, "run")
+    def running(self, loop: int | None, name: str = "") -> Path:
+        """Logs, metrics and predictions of an experiment, `baseline/` for the base model; or the file `name` in it."""
+        return self.path / f"baseline/{name}" if loop is None else self.step(loop, "run", name)
 
     def workspace(self, loop: int | None, debug_attempt: int | None = None) -> Path:
         subject = "baseline" if loop is None else f"Loop_{loop}"
@@ -100,10 +101,11 @@ class RunFolder:
     def write_json(self, path: Path, document: Any) -> None:
         """Write a dataclass or plain JSON types, whole or not at all. Raises StorageFull."""
         text = msgspec.json.format(msgspec.json.encode(document), indent=1)
+        folder = folder_of(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as error:
-            raise storage_error(path.parent, error) or error from error
+            raise storage_error(folder, error) or error from error
         atomic_write(path, text + b"\n")
 
     def read_record(self) -> dict[str, Any]:

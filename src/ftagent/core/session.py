@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ftagent.core import events
@@ -12,7 +13,7 @@ from ftagent.core.journal import Journal
 from ftagent.core.observer import Observer
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.state import State, fold
-from ftagent.core.types import STEPS, Purpose, Split, StageRecord, StepName
+from ftagent.core.types import STEPS, Left, Purpose, Split, StageRecord, StepName
 
 
 class LimitReached(FtagentError):
@@ -28,11 +29,12 @@ class LimitReached(FtagentError):
 class Session:
     """Opens the journal of `folder`; the caller holds the run's lock.
 
-    Raises JournalDamaged, RequestError.
+    `starts`: what was left when each loop of a recorded run began, for its replay. Raises JournalDamaged, RequestError.
     """
 
-    def __init__(self, folder: RunFolder, observer: Observer) -> None:
+    def __init__(self, folder: RunFolder, observer: Observer, starts: Sequence[Left] = ()) -> None:
         self.folder = folder
+        self._starts = starts
         self.observer = observer
         self.journal = Journal(folder.journal)
         if self.journal.torn:
@@ -82,7 +84,8 @@ class Session:
     def begin_loop(self, loop: int) -> None:
         """Record what is left of the budget for `loop`, once: a resumed loop has what it had."""
         if loop == len(self.state.starts):
-            self.record(events.LoopStarted(loop, left(self.state.limits, self.spent())))
+            now = self._starts[loop] if loop < len(self._starts) else left(self.state.limits, self.spent())
+            self.record(events.LoopStarted(loop, now))
 
     def spent(self) -> Spent:
         return Spent(len(self.state.experiments), self._steps, self.journal.elapsed, self.state.cost_usd)

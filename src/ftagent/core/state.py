@@ -19,13 +19,13 @@ class StoredFiles(Mapping[str, str]):
     Reading raises RequestError when a file is gone or is not what was recorded.
     """
 
-    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
+    def __init__(self, folder: str, digests: Mapping[str, str]) -> None:
         self.folder = folder
         self.digests = digests
 
     def __getitem__(self, name: str) -> str:
         digest = self.digests[name]
-        path = self.folder / name
+        path = Path(f"{self.folder}/{name}")
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -156,8 +156,7 @@ class State:
         old = self.experiments[loop]
         match event:
             case events.Coded():
-                folder = self.path / f"Loop_{loop}" / "coding" / f"attempt_{event.attempt}"
-                files = StoredFiles(folder, event.files)
+                files = StoredFiles(f"{self.path}/Loop_{loop}/coding/attempt_{event.attempt}", event.files)
                 new = replace(old, files=files, attempts=event.attempt + 1, cost_usd=old.cost_usd + event.cost_usd)
             case events.StageFinished():
                 stage = StageRecord(event.purpose, event.split, event.attempt, event.execution)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ftagent.core.errors import StageRefused
-from ftagent.core.files import encode, storage_error, temporary_name
+from ftagent.core.files import encode, make_folder, storage_error, temporary_name
 from ftagent.core.nofollow import (
     FOLDER,
     UnsafePath,
@@ -96,7 +96,7 @@ class Workspace:
                 raise UnsafePath(f"file name {name[:77]!r} names a folder; a file is wanted")
         checked = [(name, self._parts(name), encode(content)) for name, content in files.items()]
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
         except OSError as error:
             raise (storage_error(self.path, error) or wrapped(str(self.path), error)) from error
         for name, parts, content in checked:
@@ -139,7 +139,7 @@ class Workspace:
         copied: list[str] = []
         left_out: list[str] = []
         try:
-            destination.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(destination.parent)
             if not parts or kind(self._stat(relative)) == "folder":
                 with self._folder(parts, relative) as folder:
                     copy_tree(folder, temporary, "", copied, left_out)
@@ -174,7 +174,7 @@ class Workspace:
         if relative == ".":
             return ()
         parts = safe_parts(relative)
-        total = len(os.fsencode(self.path)) + 1 + len(os.fsencode("/".join(parts)))
+        total = len(os.fsencode(f"{self.path}/{'/'.join(parts)}"))
         if total > MAX_PATH_BYTES:
             raise UnsafePath(f"file name {relative[:77]!r} gives a path of {total} bytes")
         return parts

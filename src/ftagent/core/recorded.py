@@ -1,0 +1,154 @@
+"""What a replay executes and scores with instead of the real things, and how it is compared with what it repeats."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ftagent.core import events
+from ftagent.core.calls import transcript_path
+from ftagent.core.errors import FtagentError
+from ftagent.core.executor import METRICS, PREDICTIONS
+from ftagent.core.protocols import OnLine, Scenario
+from ftagent.core.run_folder import RunFolder
+from ftagent.core.types import Brief, Candidate, Estimate, Execution, Purpose, Score, Split, Stage
+
+_Key = tuple[int | None, int | None, str, str]
+
+
+class Different(FtagentError):
+    """A replayed run departs from the recorded one. `where` is a place in the run, the rest one line each."""
+
+    def __init__(self, where: str, what: str, recorded: str, replayed: str) -> None:
+        super().__init__(f"{where}: {what}: recorded {recorded or 'nothing'}; replayed {replayed or 'nothing'}")
+        self.where, self.what, self.recorded, self.replayed = where, what, recorded, replayed
+
+
+class RecordedEnvironment:
+    """Ends every stage as it ended in the recorded run and lays out what it left: predictions and losses."""
+
+    name = "recorded"
+
+    def __init__(self, recorded: RunFolder, replayed: RunFolder, history: Sequence[events.Event], sealed: bool) -> None:
+        self.sealed = sealed
+        self._recorded = recorded
+        self._ends: dict[_Key, deque[events.StageFinished]] = defaultdict(deque)
+        self._places: dict[Path, tuple[int | None, int | None]] = {}
+        for event in history:
+            if isinstance(event, events.StageFinished):
+                attempt = event.attempt if event.purpose == "debug" else None
+                self._ends[event.loop, attempt, event.purpose, event.execution.stage].append(event)
+                self._places[replayed.workspace(event.loop, attempt).absolute()] = (event.loop, attempt)
+
+    async def prepare(self, purpose: Purpose) -> None: ...
+
+    async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
+        """Raises Different for a stage that the recorded run did not execute."""
+        loop, attempt = self._places.get(workspace, (None, None))
+        ends = self._ends[loop, attempt, stage.purpose, stage.name]
+        if workspace not in self._places or not ends:
+            raise Different(str(workspace), f"stage {stage.name} ({stage.purpose})", "", "executed")
+        event = ends.popleft()
+        if event.execution.ok:
+            self._lay_out(stage, workspace, self._recorded.running(loop), event.split)
+        return event.execution
+
+    async def close(self) -> None: ...
+
+    def _lay_out(self, stage: Stage, workspace: Path, record: Path, split: Split | None) -> None:
+        for output in stage.outputs:
+            if output not in (PREDICTIONS, METRICS):
+                (workspace / output).parent.mkdir(parents=True, exist_ok=True)
+                (workspace / output).mkdir(exist_ok=True)
+        kept = record / f"predictions_{split}.jsonl"
+        if stage.purpose == "predict" and kept.is_file():
+            shutil.copyfile(kept, workspace / PREDICTIONS)
+        if stage.purpose == "full" and (record / METRICS).is_file():
+            shutil.copyfile(record / METRICS, workspace / METRICS)
+
+
+class WithoutInspection:
+    """A scenario whose stages left nothing to look at; everything else, scoring too, is the real thing."""
+
+    def __init__(self, inner: Scenario) -> None:
+        self.name = inner.name
+        self._inner = inner
+
+    def brief(self) -> Brief:
+        return self._inner.brief()
+
+    def estimate(self) -> Estimate:
+        return self._inner.estimate()
+
+    def baseline(self) -> Candidate:
+        return self._inner.baseline()
+
+    def stages(self, candidate: Candidate, purpose: Purpose, split: Split | None = None) -> list[Stage]:
+        return self._inner.stages(candidate, purpose, split)
+
+    def inspect(self, stage: Stage, workspace: Path) -> None: ...
+
+    async def score(self, predictions: Path, split: Split) -> Score:
+        return await self._inner.score(predictions, split)
+
+
+def first_difference(
+    recorded: RunFolder, old: Sequence[events.Event], replayed: RunFolder, new: Sequence[events.Event]
+) -> Different | None:
+    """Of two histories, loop by loop: what was proposed, coded, executed, scored, said and claimed; times left out."""
+    before, after = _by_loop(old), _by_loop(new)
+    for loop in sorted(before.keys() | after.keys(), key=lambda number: (number is None, number)):
+        for number in range(max(len(before[loop]), len(after[loop]))):
+            was = before[loop][number] if number < len(before[loop]) else None
+            now = after[loop][number] if number < len(after[loop]) else None
+            what = events.EVENT_NAMES[type(was or now)].replace("_", " ")
+            where = "baseline and finish" if loop is None else f"loop {loop}"
+            if _essence(was) != _essence(now):
+                return Different(where, *_explain(what, _essence(was), _essence(now)))
+            if isinstance(was, events.Called) and isinstance(now, events.Called):
+                paths = transcript_path(recorded, was), transcript_path(replayed, now)
+                if paths[0].read_bytes() != paths[1].read_bytes():
+                    return Different(where, paths[0].name, "other bytes", "other bytes")
+    return None
+
+
+def _by_loop(history: Sequence[events.Event]) -> dict[int | None, list[events.Event]]:
+    found: dict[int | None, list[events.Event]] = defaultdict(list)
+    for event in history:
+        # How often the test was opened and when limits changed is this recording's own history.
+        if not isinstance(event, events.Created | events.LimitsChanged | events.TestOpened | events.Finished):
+            found[getattr(event, "loop", None) if not isinstance(event, events.Selected) else None].append(event)
+    return found
+
+
+def _essence(event: events.Event | None) -> Any:
+    """What must be equal: no times, no measurements of the machine, no prices."""
+    if event is None:
+        return None
+    document = msgspec.to_builtins(event)
+    match event:
+        case events.StageFinished():
+            return document | {
+                "execution": {name: document["execution"][name] for name in ("stage", "end", "exit_code")}
+            }
+        case events.Ran():
+            return {name: document[name] for name in ("loop", "failure")}
+        case events.Called():
+            return {name: document[name] for name in ("step", "attempt", "role", "model", "request", "transcript")}
+        case _:
+            return document
+
+
+def _explain(what: str, was: Any, now: Any, path: str = "") -> tuple[str, str, str]:
+    """The deepest single field in which two documents differ."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for name in {**was, **now}:
+            if was.get(name) != now.get(name):
+                return _explain(what, was.get(name), now.get(name), f"{path}.{name}" if path else name)
+    shown = [repr(value) if len(repr(value)) <= 160 else repr(value)[:159] + "…" for value in (was, now)]
+    return f"{what} {path}".strip(), *(shown[0], shown[1])
