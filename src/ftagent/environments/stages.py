@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ftagent.core.errors import EnvironmentUnavailable, StageRefused
+from ftagent.core.errors import EnvironmentUnavailable, StageRefused, StorageFull
 from ftagent.core.types import Stage
 from ftagent.core.workspace import Workspace
 from ftagent.environments.ending import Ending
 
 MAX_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux takes no longer argument."""
+FULL_BYTES = 64 * 1024
+"""A disk with less room left is full: what did not fit was larger."""
 
 
 def absolute(path: Path) -> Path:
@@ -52,6 +54,19 @@ def _impossible(stage: Stage) -> str:
     if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > 8 * MAX_ARGUMENT_BYTES:
         return f"the command has {sum(sizes)} bytes; put what is long into a file"
     return ""
+
+
+def full_disk(workspace: Path) -> StorageFull | None:
+    """The error to raise for a command that failed where the workspace's disk has no room left, else None."""
+    try:
+        state = os.statvfs(workspace)
+    except OSError:
+        return None
+    if state.f_blocks and state.f_bavail * state.f_frsize < FULL_BYTES:
+        return StorageFull(f"{workspace}: no space left on its disk, and the command failed there")
+    if state.f_files and not state.f_favail:
+        return StorageFull(f"{workspace}: its disk can hold no more files, and the command failed there")
+    return None
 
 
 def without_outputs(stage: Stage, workspace: Path) -> Ending | None:
