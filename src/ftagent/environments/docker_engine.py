@@ -93,10 +93,13 @@ class Engine:
 
     @property
     def client(self) -> Any:
-        """The SDK's client. Raises EngineGone."""
+        """The SDK's client. Raises EngineGone.
+
+        Asked before every request: where nobody listens, the SDK would leave open the socket that it tried with.
+        """
+        if why := why_unreachable(self.address):
+            raise EngineGone(why)
         if self._client is None:
-            if why := why_unreachable(self.address):
-                raise EngineGone(why)
             from docker import APIClient
 
             with self._told("connecting"):
