@@ -150,8 +150,9 @@ class Executor:
 
 def describe(execution: Execution) -> str:
     """One line: how a stage ended and the best hint at why."""
+    code = "failed" if execution.exit_code is None else f"exit code {execution.exit_code}"
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
-               "lost": "lost by the environment", "failed": f"exit code {execution.exit_code}"}  # fmt: skip
+               "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
     hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
     if execution.detail.startswith("refused:"):
