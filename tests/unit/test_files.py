@@ -116,3 +116,23 @@ except StorageFull as error:
 """
     done = subprocess.run(["unshare", "-m", sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "a: cannot be written: read-only file system" in done.stdout, done.stderr
+
+
+def test_a_secret_is_never_readable_by_others_not_even_while_it_is_written(tmp_path: Path) -> None:
+    target, seen = tmp_path / "a", set()
+    original = os.open
+
+    def watching(path: object, *arguments: object) -> int:
+        descriptor: int = original(path, *arguments)  # type: ignore[arg-type]
+        seen.add(os.fstat(descriptor).st_mode & 0o777)
+        return descriptor
+
+    before = os.umask(0)
+    os.open = watching  # type: ignore[assignment]
+    try:
+        atomic_write(target, "secret", mode=0o600)
+    finally:
+        os.open = original
+        os.umask(before)
+    assert seen == {0o600}
+    assert target.stat().st_mode & 0o777 == 0o600

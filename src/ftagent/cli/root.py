@@ -42,14 +42,19 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "config": {
         "show": Entry("config", "show", "Show each setting in effect and where it came from."),
     },
-    "doctor": Entry("doctor", "doctor", "Check this machine: environments, disk, memory, versions, plug-ins."),
+    "doctor": Entry("doctor", "doctor", "Check this machine: environments, disk, memory, versions, plug-ins, models."),
+    "init": Entry("init", "init", "Choose a language model: asks, writes .env, makes one test call."),
+    "memory": {
+        "list": Entry("memory", "list_", "List what was learned in earlier runs."),
+        "clear": Entry("memory", "clear", "Forget what was learned in earlier runs."),
+    },
     "prune": Entry("prune", "prune", "Delete the workspaces of a run; its record stays."),
     "journal": {
         "repair": Entry("journal", "repair", "Cut a damaged journal before its first bad line."),
     },
     "version": Entry("version", "version", "Print the version."),
 }
-GROUP_HELP = {"config": "Settings.", "journal": "The record of a run."}
+GROUP_HELP = {"config": "Settings.", "journal": "The record of a run.", "memory": "Lessons of earlier runs."}
 
 
 class LazyGroup(TyperGroup):

@@ -15,6 +15,7 @@ from ftagent.core.errors import RequestError
 from ftagent.core.files import atomic_write, storage_error
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.session import Session
+from ftagent.core.state import State
 from ftagent.core.types import CallPlace
 
 Document = dict[str, Any]
@@ -28,11 +29,13 @@ class Calls:
         self._session: Session | None = None
         self._given: dict[tuple[CallPlace, str], int] = {}
         self._spent_elsewhere = 0.0
+        self._index = _Index()
 
     def open(self, session: Session) -> None:
         """Work for `session` from now on."""
         self._session = session
         self._given.clear()
+        self._index = _Index()
 
     @property
     def spent_usd(self) -> float:
@@ -44,26 +47,61 @@ class Calls:
         """`--budget-usd`; None without one."""
         return self._session.state.limits.budget_usd if self._session else None
 
-    def find(self, place: CallPlace, request: str) -> Document | None:
-        """The recorded answer to `request` (SHA-256), each one once and in order; None when it has to be asked for.
+    def find(self, place: CallPlace, *requests: str) -> Document | None:
+        """The recorded answer to `requests` (SHA-256), each one once and in order; None when it has to be asked for.
 
-        Raises RequestError when a recorded transcript is gone or is not what was recorded.
+        With several requests any of them will do. Raises RequestError when a recorded transcript is gone or is not
+        what was recorded.
         """
         if self._session is None:
             return None
-        given = self._given.get((place, request), 0)
-        same = [call for call in self._session.state.calls.get(place, ()) if call.request == request]
-        if given >= len(same):
+        self._index.follow(self._session.state)
+        here = [
+            same[given]
+            for request in dict.fromkeys(requests)
+            if (given := self._given.get((place, request), 0)) < len(same := self._index.here(place, request))
+        ]
+        if not here:
             return None
-        self._given[place, request] = given + 1
-        return read_transcript(self._session.folder, same[given])
+        call = min(here, key=lambda call: call.index)
+        self._give(place, call.request)
+        return read_transcript(self._session.folder, call)
+
+    def reuse(self, place: CallPlace, role: str, *requests: str) -> Document | None:
+        """As `find`, from other places of the run where `role` asked the same, each answer once at this place.
+
+        What is found is kept for `place` too, free of charge. Raises what `find` and `keep` raise.
+        """
+        if self._session is None:
+            return None
+        self._index.follow(self._session.state)
+        for request in requests:
+            taken = sum(call.requests == 0 for call in self._index.here(place, request))
+            paid = [call for call in self._index.paid(role, request) if _place(call) != place]
+            if taken < len(paid):
+                document = read_transcript(self._session.folder, paid[taken])
+                document |= {"place": msgspec.to_builtins(place), "cost_usd": 0.0}
+                again = replace(
+                    paid[taken], loop=place.loop, step=place.step, attempt=place.attempt, cost_usd=0.0, requests=0,
+                    prompt_tokens=0, completion_tokens=0, reasoning_tokens=0, cached_tokens=0, seconds=0.0,
+                )  # fmt: skip
+                self.keep(again, document)
+                return document
+        return None
+
+    def start_over(self, place: CallPlace, role: str) -> None:
+        """Whoever asked as `role` at `place` begins anew: recorded answers are found again from the first."""
+        if self._session is not None:
+            for call in self._session.state.calls.get(place, ()):
+                if call.role == role:
+                    self._given.pop((place, call.request), None)
 
     def keep(self, called: events.Called, document: Document) -> None:
         """Write the transcript, then journal the call; its index and digest are filled in. Raises StorageFull."""
         if self._session is None:
             self._spent_elsewhere += called.cost_usd or 0.0
             return
-        place = CallPlace(called.loop, called.step, called.attempt)
+        place = _place(called)
         called = replace(called, index=len(self._session.state.calls.get(place, ())))
         text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
         path = transcript_path(self._session.folder, called)
@@ -73,8 +111,49 @@ class Calls:
             raise storage_error(path.parent, error) or error from error
         atomic_write(path, text, durable=True)
         # Whoever asks for it again in this session wants a new one: it was given out when it was made.
-        self._given[place, called.request] = self._given.get((place, called.request), 0) + 1
+        self._give(place, called.request)
         self._session.record(replace(called, transcript=hashlib.sha256(text).hexdigest()))
+
+    def _give(self, place: CallPlace, request: str) -> None:
+        self._given[place, request] = self._given.get((place, request), 0) + 1
+
+
+class _Index:
+    """The calls of a state by request: scripts ask tens of thousands of times."""
+
+    def __init__(self) -> None:
+        self._state: State | None = None
+
+    def follow(self, state: State) -> None:
+        """Take in what is new in `state`; all of it when it is another one."""
+        if state is not self._state:
+            self._state = state
+            self._seen: dict[CallPlace, int] = {}
+            self._here: dict[tuple[CallPlace, str], list[events.Called]] = {}
+            self._paid: dict[tuple[str, str], list[events.Called]] = {}
+        for place, calls in state.calls.items():
+            seen = self._seen.get(place, 0)
+            if seen < len(calls):
+                self._take(place, calls[seen:])
+                self._seen[place] = len(calls)
+
+    def _take(self, place: CallPlace, calls: list[events.Called]) -> None:
+        for call in calls:
+            self._here.setdefault((place, call.request), []).append(call)
+            if call.requests:
+                self._paid.setdefault((call.role, call.request), []).append(call)
+
+    def here(self, place: CallPlace, request: str) -> list[events.Called]:
+        """Answers to `request` at `place`, in order."""
+        return self._here.get((place, request), [])
+
+    def paid(self, role: str, request: str) -> list[events.Called]:
+        """Answers to `request` of `role` that were asked for, not taken from elsewhere, of all places."""
+        return self._paid.get((role, request), [])
+
+
+def _place(call: events.Called) -> CallPlace:
+    return CallPlace(call.loop, call.step, call.attempt)
 
 
 def transcript_path(folder: RunFolder, called: events.Called) -> Path:

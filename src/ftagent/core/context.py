@@ -80,3 +80,5 @@ class ScenarioContext:
     pass_k: tuple[int, ...] = ()
     upper_data_size: int | None = None
     """Largest number of training rows."""
+    llm: bool = False
+    """A language model answers the scripts of stages that declare it (`Stage.llm`)."""

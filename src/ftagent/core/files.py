@@ -58,13 +58,15 @@ def make_folder(path: Path | str, *, parents: bool = True) -> None:
             raise
 
 
-def write_new(path: str, content: bytes, *, durable: bool = False, folder: int | None = None) -> None:
+def write_new(
+    path: str, content: bytes, *, durable: bool = False, folder: int | None = None, mode: int = 0o666
+) -> None:
     """Create the file `path`, relative to the open `folder` if one is given; a link is never followed.
 
     With `durable` it is on disk (fsync) before this returns. Raises OSError; the file may then hold a part.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666, dir_fd=folder)
+    descriptor = os.open(path, flags, mode, dir_fd=folder)
     try:
         write_all(descriptor, content)
         if durable:
@@ -80,11 +82,11 @@ def write_all(descriptor: int, content: bytes) -> None:
         left = left[os.write(descriptor, left) :]
 
 
-def atomic_write(path: Path | str, data: bytes | str, *, durable: bool = False) -> None:
+def atomic_write(path: Path | str, data: bytes | str, *, durable: bool = False, mode: int = 0o666) -> None:
     """Replace `path` by `data` in one step: a temporary file beside it, then a rename.
 
-    With `durable` file and folder are on disk (fsync) before this returns. The folder must exist. After a
-    failure `path` is as it was and the temporary file is gone.
+    With `durable` file and folder are on disk (fsync) before this returns. The umask narrows `mode`, which holds
+    from the first byte on. The folder must exist. After a failure `path` is as it was and the temporary file is gone.
 
     Raises:
         StorageFull: no space, a read-only file system, or no permission.
@@ -94,7 +96,7 @@ def atomic_write(path: Path | str, data: bytes | str, *, durable: bool = False) 
     folder = folder_of(path)
     temporary = f"{folder}/{temporary_name()}"
     try:
-        write_new(temporary, content, durable=durable)
+        write_new(temporary, content, durable=durable, mode=mode)
         os.replace(temporary, path)
         if durable:
             sync_folder(folder)

@@ -21,7 +21,7 @@ from ftagent.core.errors import RequestError, RunLocked
 from ftagent.core.files import atomic_write, folder_of, make_folder, storage_error
 from ftagent.core.journal import read_records
 from ftagent.core.state import State, fold
-from ftagent.core.types import StepName
+from ftagent.core.types import CallPlace, StepName
 
 STEP_FOLDERS: dict[StepName, str] = {
     "propose": "direct_exp_gen",
@@ -30,6 +30,7 @@ STEP_FOLDERS: dict[StepName, str] = {
     "feedback": "feedback",
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WORKSPACE = re.compile(r"workspaces/(?:baseline|Loop_(?P<loop>\d+))/(?:full|debug_(?P<attempt>\d+))")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,15 @@ class RunFolder:
         subject = "baseline" if loop is None else f"Loop_{loop}"
         leaf = "full" if debug_attempt is None else f"debug_{debug_attempt}"
         return self.path / f"workspaces/{subject}/{leaf}"
+
+    @staticmethod
+    def place_of(workspace: Path) -> CallPlace:
+        """Where in its run a workspace belongs: the inverse of `workspace`. Raises ValueError for another folder."""
+        found = _WORKSPACE.fullmatch("/".join(workspace.parts[-3:]))
+        if found is None:
+            raise ValueError(f"{workspace} is no workspace of a run")
+        loop = None if found["loop"] is None else int(found["loop"])
+        return CallPlace(loop, "run") if found["attempt"] is None else CallPlace(loop, "code", int(found["attempt"]))
 
     def write_json(self, path: Path, document: Any) -> None:
         """Write a dataclass or plain JSON types, whole or not at all. Raises StorageFull."""

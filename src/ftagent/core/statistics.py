@@ -106,6 +106,30 @@ def compare(baseline: Score, candidate: Score, comparisons: int = 1, seed: int =
     return PairedTest(verdict, p_value, difference, len(pairs), name)
 
 
+def paired_difference(before: Score, after: Score) -> tuple[float, tuple[float, float], int]:
+    """Mean of `after` minus `before` over the items that both have, its 95 % interval, and their number.
+
+    Bonett and Price's adjusted interval (2012) where outcomes are 0 or 1, else Student's t. Raises ValueError when
+    the two share fewer than two items.
+    """
+    shared = [key for key in before.outcomes if key in after.outcomes]
+    n = len(shared)
+    if n < 2:
+        raise ValueError(f"{before.metric}: fewer than two items in common")
+    pairs = [(before.outcomes[key], after.outcomes[key]) for key in shared]
+    differences = [new - old for old, new in pairs]
+    mean = math.fsum(differences) / n
+    if all(value in (0.0, 1.0) for pair in pairs for value in pair):
+        wins, losses = (differences.count(1.0) + 1) / (n + 2), (differences.count(-1.0) + 1) / (n + 2)
+        half = Z95 * math.sqrt((wins + losses - (wins - losses) ** 2) / (n + 2))
+        low, high = max(-1.0, wins - losses - half), min(1.0, wins - losses + half)
+    else:
+        variance = math.fsum((value - mean) ** 2 for value in differences) / (n - 1)
+        half = _student_t_975(n - 1) * math.sqrt(variance / n)
+        low, high = mean - half, mean + half
+    return mean, (low, high), n
+
+
 def mcnemar_exact(wins: int, losses: int) -> float:
     """Two-sided exact p-value of `wins` against `losses` discordant pairs under a fair coin."""
     n = wins + losses

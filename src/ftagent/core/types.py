@@ -109,6 +109,8 @@ class Stage:
     """Seconds; 0 is none."""
     resources: Resources = Resources()
     network: bool = False
+    llm: bool = False
+    """Its scripts may ask language models, where the run has one; that needs no network."""
     mounts: tuple[Mount, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     files: Files = field(default_factory=dict)

@@ -128,12 +128,18 @@ class ChatReply:
 
 
 class CallFailed(FtagentError):
-    """One request failed. `kind` says why, `retry_after` what the server asked for in seconds."""
+    """One request failed. `kind` says why, `retry_after` what the server asked for in seconds.
 
-    def __init__(self, message: str, kind: FailureKind, retry_after: float | None = None) -> None:
+    `usage` is what a reply that was cut had cost by then, where it is known.
+    """
+
+    def __init__(
+        self, message: str, kind: FailureKind, retry_after: float | None = None, usage: Usage | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.usage = usage or Usage()
 
     @property
     def retried(self) -> bool:
@@ -169,4 +175,8 @@ class Backend(Protocol):
 
     def follows_schema(self, model: str) -> bool:
         """Whether replies can be held to a JSON schema."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
         ...

@@ -41,50 +41,46 @@ class ChatSettings(Group):
     """The chat model of the llm agent, its retries and its caches."""
 
     backend: str | None = variable("BACKEND", None, "llm agent", "Accepted", replaced_by="LiteLLM is the only backend")
-    chat_model: str | None = variable("CHAT_MODEL", None, "llm agent", "Chat model, as LiteLLM names it", pending=True)
-    chat_temperature: float = variable(
-        "CHAT_TEMPERATURE", 1.0, "llm agent", "Sampling temperature", pending=True, ge=0, le=2
-    )
-    chat_stream: bool = variable("CHAT_STREAM", True, "llm agent", "Stream replies", pending=True)
+    chat_model: str | None = variable("CHAT_MODEL", None, "llm agent", "Chat model, as LiteLLM names it")
+    chat_temperature: float = variable("CHAT_TEMPERATURE", 1.0, "llm agent", "Sampling temperature", ge=0, le=2)
+    chat_stream: bool = variable("CHAT_STREAM", True, "llm agent", "Stream replies")
     chat_frequency_penalty: float = variable(
-        "CHAT_FREQUENCY_PENALTY", 0.0, "llm agent", "Frequency penalty", pending=True, ge=-2, le=2
+        "CHAT_FREQUENCY_PENALTY", 0.0, "llm agent", "Frequency penalty", ge=-2, le=2
     )
-    chat_presence_penalty: float = variable(
-        "CHAT_PRESENCE_PENALTY", 0.0, "llm agent", "Presence penalty", pending=True, ge=-2, le=2
-    )
+    chat_presence_penalty: float = variable("CHAT_PRESENCE_PENALTY", 0.0, "llm agent", "Presence penalty", ge=-2, le=2)
     openai_api_key: SecretStr | None = variable(
         "OPENAI_API_KEY", None, "llm agent",
-        "Key of the chat model; other providers' own variables work too", pending=True,
+        "Key of the chat model; other providers' own variables work too",
     )  # fmt: skip
     openai_api_base: str | None = variable(
         "OPENAI_API_BASE", None, "llm agent", "Address of an OpenAI-compatible endpoint",
-        also=("OPENAI_BASE_URL",), pending=True,
+        also=("OPENAI_BASE_URL",),
     )  # fmt: skip
     litellm_chat_model_map: dict[str, dict[str, Any]] = variable(
         "LITELLM_CHAT_MODEL_MAP", {}, "llm agent",
-        "JSON: step -> {model, reasoning_effort, temperature ...}", pending=True,
+        "JSON: step -> {model, reasoning_effort, temperature ...}",
     )  # fmt: skip
-    embedding_model: str | None = variable("EMBEDDING_MODEL", None, "llm agent", "Embedding model", pending=True)
-    embedding_use_azure: bool = variable(
-        "EMBEDDING_USE_AZURE", False, "llm agent", "Azure naming for embeddings", pending=True
+    prompts_path: Path | None = variable(
+        "FTAGENT_PROMPTS_PATH", None, "llm agent", "Folder of prompts that replace the agent's own, by file name"
     )
-    max_retry: int = variable("MAX_RETRY", 10, "llm agent", "Retries of a call to a model", pending=True, ge=0)
+    memory: bool = variable(
+        "FTAGENT_MEMORY", True, "llm agent", "Keep lessons of runs under FT_FILE_PATH and offer them to later ones"
+    )
+    embedding_model: str | None = variable("EMBEDDING_MODEL", None, "llm agent", "Embedding model")
+    embedding_use_azure: bool = variable("EMBEDDING_USE_AZURE", False, "llm agent", "Azure naming for embeddings")
+    max_retry: int = variable("MAX_RETRY", 10, "llm agent", "Retries of one call to a model", ge=0)
     retry_wait_seconds: float = variable(
-        "RETRY_WAIT_SECONDS", 1.0, "llm agent", "Seconds between retries", pending=True, ge=0
+        "RETRY_WAIT_SECONDS", 1.0, "llm agent", "Seconds before the first retry; then longer", ge=0
     )
-    use_chat_cache: bool = variable("USE_CHAT_CACHE", False, "llm agent", "Read the chat cache", pending=True)
-    dump_chat_cache: bool = variable("DUMP_CHAT_CACHE", False, "llm agent", "Write the chat cache", pending=True)
-    use_embedding_cache: bool = variable(
-        "USE_EMBEDDING_CACHE", False, "llm agent", "Read the embedding cache", pending=True
-    )
-    dump_embedding_cache: bool = variable(
-        "DUMP_EMBEDDING_CACHE", False, "llm agent", "Write the embedding cache", pending=True
-    )
+    use_chat_cache: bool = variable("USE_CHAT_CACHE", False, "llm agent", "Read the chat cache")
+    dump_chat_cache: bool = variable("DUMP_CHAT_CACHE", False, "llm agent", "Write the chat cache")
+    use_embedding_cache: bool = variable("USE_EMBEDDING_CACHE", False, "llm agent", "Read the embedding cache")
+    dump_embedding_cache: bool = variable("DUMP_EMBEDDING_CACHE", False, "llm agent", "Write the embedding cache")
     log_llm_chat_content: bool = variable(
-        "LOG_LLM_CHAT_CONTENT", True, "llm agent", "Write prompts and replies to the log", pending=True
+        "LOG_LLM_CHAT_CONTENT", True, "llm agent", "Write prompts and replies to the log"
     )
     reasoning_think_rm: bool = variable(
-        "REASONING_THINK_RM", False, "llm agent", "Strip <think>...</think> from replies", pending=True
+        "REASONING_THINK_RM", False, "llm agent", "Strip <think>...</think> from replies"
     )
 
     @field_validator("litellm_chat_model_map")

@@ -28,13 +28,13 @@ class FineTuneSettings(Group):
         "FT_UPDATE_LLAMA_FACTORY", None, "toolkit", "Accepted", replaced_by="ftagent's own toolkit trains"
     )
     api_max_workers: int = variable(
-        "FT_API_MAX_WORKERS", 8, "llm agent", "Concurrent model calls of a data script", pending=True, ge=1
+        "FT_API_MAX_WORKERS", 8, "llm agent", "Concurrent model calls of a data script", ge=1
     )
     strong_models: tuple[str, ...] = variable(
-        "FT_STRONG_MODELS", (), "llm agent", "JSON list: strong models for data scripts", pending=True
+        "FT_STRONG_MODELS", (), "llm agent", "JSON list: strong models for data scripts"
     )
     weak_models: tuple[str, ...] = variable(
-        "FT_WEAK_MODELS", (), "llm agent", "JSON list: cheap models for data scripts", pending=True
+        "FT_WEAK_MODELS", (), "llm agent", "JSON list: cheap models for data scripts"
     )
     base_model: str | None = variable("FT_BASE_MODEL", None, "llm scenario", "As --base-model")
     dataset: Annotated[tuple[str, ...], NoDecode] = variable(

@@ -38,7 +38,11 @@ GROUPS: dict[str, type[Group]] = {
 _OURS = ("FT_", "DS_", "FTAGENT_")
 # Read elsewhere: by the tests and by fault injection.
 _INTERNAL = ("FTAGENT_REQUIRE", "FTAGENT_FAILPOINT", "FTAGENT_TEST_", "FTAGENT_INPUT_")
-_CREDENTIAL = re.compile(r"[A-Z0-9_]+_(API_KEY|API_BASE|API_VERSION|BASE_URL|API_TOKEN|AUTH_TOKEN)")
+_CREDENTIAL = re.compile(
+    r"[A-Z0-9_]+_(API_KEY|API_BASE|API_VERSION|BASE_URL|API_TOKEN|AUTH_TOKEN|AD_TOKEN|APIKEY)"
+    r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|REGION_NAME|BEARER_TOKEN_BEDROCK)"
+    r"|(VERTEXAI|VERTEX|WATSONX|WX|DATABRICKS)_[A-Z_]+"
+)
 _PENDING_ENVIRONMENTS = ("docker", "conda", "ray")
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)

@@ -32,7 +32,7 @@ def check(name: str, text: str) -> Any:
 
 def test_every_schema_is_one() -> None:
     names = [path.name for path in files("ftagent.cli").joinpath("schemas").iterdir()]
-    assert len(names) == 15
+    assert len(names) == 16
     for name in names:
         jsonschema.Draft202012Validator.check_schema(schema(name.removesuffix(".json")))
 
@@ -204,7 +204,7 @@ def test_compare_warns_where_scores_do_not_compare(
 def test_config_show_tells_origins_and_no_secret(
     ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / ".env").write_text("HF_TOKEN=canary\nMAX_RETRY=7\n")
+    (tmp_path / ".env").write_text("HF_TOKEN=canary\nMAX_RETRY=7\nFT_JUDGE_RETRY=7\n")
     monkeypatch.setenv("FT_FULL_TIMEOUT", "60")
     answer = ftagent("config", "show", "--origin")
     lines = {line.split()[0]: line for line in answer.out.splitlines()}
@@ -212,7 +212,7 @@ def test_config_show_tells_origins_and_no_secret(
     assert "environment" in lines["FT_FULL_TIMEOUT"]
     assert "default" in lines["FT_LOG_PATH"]
     assert "canary" not in answer.out + answer.err
-    assert "MAX_RETRY is accepted but not used yet" in answer.err
+    assert "FT_JUDGE_RETRY is accepted but not used yet" in answer.err
 
 
 def test_global_options_stand_before_and_after_the_command(ftagent: CommandLine, tmp_path: Path) -> None:

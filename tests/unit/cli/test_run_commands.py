@@ -105,9 +105,9 @@ def test_options_win_over_environment_over_file(
 
 
 def test_settings_without_effect_are_warned_about_once(ftagent: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("CHAT_TEMPERATURE=0.5\nBACKEND=x\n")
+    (tmp_path / ".env").write_text("FT_JUDGE_RETRY=3\nBACKEND=x\n")
     err = ftagent(*NOOP, "--loop-n", "1").err
-    assert err.count("CHAT_TEMPERATURE is accepted but not used yet") == 1
+    assert err.count("FT_JUDGE_RETRY is accepted but not used yet") == 1
     assert err.count("BACKEND is accepted but means nothing here") == 1
 
 
