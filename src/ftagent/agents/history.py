@@ -25,9 +25,7 @@ def history_section(brief: Brief, trace: Trace) -> Section:
     return Section("history", (*dict.fromkeys(forms), _counts(trace, tried)))
 
 
-def _form(
-    brief: Brief, trace: Trace, tried: Sequence[Experiment], latest: int, best: int, further: int
-) -> str:
+def _form(brief: Brief, trace: Trace, tried: Sequence[Experiment], latest: int, best: int, further: int) -> str:
     order = [loop for loop in policy.ranking(tried, None, trace.direction) if loop is not None]
     full = {e.loop for e in tried[len(tried) - latest :]} | set(order[:best]) if latest or best else set()
     rest = [e for e in tried if e.loop not in full]

@@ -13,15 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files as package_files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftagent.agents.sections import Count, Section, fit
 from ftagent.core.errors import RequestError
 from ftagent.core.types import Brief
 from ftagent.llm.types import Message
-
-if TYPE_CHECKING:
-    import jinja2
 
 NAMES = ("system", "task", "propose", "code", "repair", "reflect")
 """Templates: what a model is told of itself, what all steps share, and the four steps."""
@@ -117,7 +114,9 @@ class Prompts:
             where = self._sources[error.name or name].origin
             raise RequestError(f"{where}:{error.lineno}: {error.message}") from error
         except jinja2.TemplateNotFound as error:
-            raise RequestError(f"{self._sources[name].origin}: includes {error.name!r}, which is no template") from error
+            raise RequestError(
+                f"{self._sources[name].origin}: includes {error.name!r}, which is no template"
+            ) from error
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
             raise RequestError(f"{self._place(error, name)}: {error}") from error
 

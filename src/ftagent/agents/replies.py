@@ -112,7 +112,7 @@ def kind_of(proposal: Proposal, trace: Trace) -> Literal["draft", "improve", "de
     return "debug" if parent is not None and parent.validation is None else "improve"
 
 
-def check_names(reply: Reply, files: Files) -> None:
+def check_names(files: Files) -> None:
     """Raises ValueError for a file name that leads out of the workspace."""
     for name in files:
         try:
@@ -135,20 +135,18 @@ def _params_field(space: Sequence[Parameter]) -> Any:
     }
     known = [parameter.name for parameter in space]
 
-    def only_known(value: Any) -> Any:
-        for name in value if isinstance(value, dict) else ():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise ValueError(f"{name!r} is no parameter; {hint}valid: {', '.join(known) or 'none'}")
-        return value
+    class Known(Reply):
+        @model_validator(mode="before")
+        @classmethod
+        def _only_known(cls, value: Any) -> Any:
+            for name in value if isinstance(value, dict) else ():
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+                    hint = f"did you mean {near[0]!r}? " if near else ""
+                    raise ValueError(f"{name!r} is no parameter; {hint}valid: {', '.join(known) or 'none'}")
+            return value
 
-    params = create_model(
-        "Params",
-        __base__=Reply,
-        __validators__={"only_known": model_validator(mode="before")(only_known)},
-        **fields,
-    )
+    params: Any = create_model("Params", __base__=Known, **fields)
     return (params | None, Field(None, description="values that differ from the parent's; null for none"))
 
 

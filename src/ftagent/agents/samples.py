@@ -23,9 +23,7 @@ from ftagent.core.types import (
 from ftagent.llm.types import Role
 
 
-def sample_steps(
-    brief: Brief, lessons: Sequence[str], options: policy.PolicyOptions
-) -> Iterator[tuple[Role, Asked]]:
+def sample_steps(brief: Brief, lessons: Sequence[str], options: policy.PolicyOptions) -> Iterator[tuple[Role, Asked]]:
     """Each step in a first loop, and in a later one that has everything a prompt can show."""
     for trace in (Trace(0, 0, brief.direction, None), _later(brief)):
         known = [*lessons] or (["a lesson of an earlier run"] if trace.experiments else [])

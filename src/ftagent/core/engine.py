@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ftagent.core import events, policy
-from ftagent.core.check import STATIC_CHECK, static_check
 from ftagent.core.errors import FtagentError, NoUsableReply
 from ftagent.core.executor import Executor, describe
 from ftagent.core.finish import Finish
@@ -57,7 +56,6 @@ class Engine:
         self._agent = agent
         self._options = options
         self._brief = scenario.brief()
-        self._environment = environment
         self._executor = Executor(session, scenario, environment, self._brief.model_folder)
         self._moved = asyncio.Event()
         self._limit = ""
@@ -149,21 +147,11 @@ class Engine:
                 if failed and files == self._experiment(loop).files:
                     break  # the agent has no repair: the same files would fail in the same way
                 self._store(loop, attempt, files)
-            failed = await self._check(loop, attempt)
+            failed = await self._executor.check(self._candidate(loop), attempt, self._brief)
             failed = failed or await self._executor.stages(self._candidate(loop), "debug", attempt=attempt)
             if failed is None:
                 break
         return describe(failed) if failed else ""
-
-    async def _check(self, loop: int, attempt: int) -> Execution | None:
-        """What is wrong with an attempt's files, journaled like a stage: a replay may not know what was importable."""
-        if done := self._session.find_stage(loop, "debug", None, attempt, STATIC_CHECK):
-            return done.execution
-        modules, brief = await self._environment.modules(), self._brief
-        failed = static_check(self._experiment(loop).files, brief.required_files, modules, brief.reserved_files)
-        if failed:
-            self._session.record(events.StageFinished(loop, attempt, "debug", None, failed))
-        return failed
 
     async def _write_code(self, loop: int, failed: Execution | None) -> Files:
         experiment = self._experiment(loop)
