@@ -34,7 +34,7 @@ from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import score_file
 from ftagent_llm.data import TrainingData
 from ftagent_llm.estimates import estimate_run
-from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
+from ftagent_llm.models import ResolvedModel, resolve_model
 from ftagent_llm.options import LlmOptions
 from ftagent_llm.space import ARITHMETIC_FORMATS, SHORT_FORMATS, SOLUTION_FORMATS, build_space, render
 
@@ -63,8 +63,7 @@ class LlmScenario:
             )
         self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
         self.data = TrainingData(self.benchmark, context, options.train_rows)
-        hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
-        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
+        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
 
     @cached_property
     def space(self) -> tuple[Parameter, ...]:

@@ -150,7 +150,7 @@ def hub_access(settings: Settings) -> HubAccess:
     """How models and datasets are fetched."""
     hub = settings.hub
     token = hub.hf_token.get_secret_value() if hub.hf_token else ""
-    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror)
+    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror, hub.hf_home)
 
 
 def _env(request: RunRequest, settings: Settings) -> str:

@@ -11,12 +11,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HubAccess:
-    """How models and datasets are fetched. `mirror`: a folder with `mirror.json`, used instead of the hub."""
+    """How models and datasets are fetched. `mirror`: a folder with `mirror.json`, used instead of the hub.
+
+    `home`: the hub's cache (HF_HOME); None keeps what is fetched under FT_FILE_PATH.
+    """
 
     token: str = field(default="", repr=False)
     endpoint: str = ""
     offline: bool = False
     mirror: Path | None = None
+    home: Path | None = None
 
 
 @dataclass(frozen=True)
