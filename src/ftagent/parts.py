@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import hardware, language, plugins
+from ftagent import language, plugins
+from ftagent.core import hardware
 from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
 from ftagent.core.engine import EngineOptions

@@ -25,11 +25,14 @@ class HubAccess:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device: its id, its name and its memory in MiB."""
+    """One device: its id, its name and its memory in MiB; 0 is unknown."""
 
     id: str
     name: str
     memory_mb: int
+
+    def describe(self) -> str:
+        return f"{self.name} ({self.memory_mb} MiB)" if self.memory_mb else self.name
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Hardware:
 
     def describe(self) -> str:
         """One line for people and prompts."""
-        devices = ", ".join(f"{gpu.name} ({gpu.memory_mb} MiB)" for gpu in self.gpus) or "no GPU"
+        devices = ", ".join(gpu.describe() for gpu in self.gpus) or "no GPU"
         memory = f"{self.memory_mb / 1024:.0f} GiB of memory" if self.memory_mb else "unknown memory"
         return f"{self.cpus} CPU cores, {memory}, {devices}"
 
