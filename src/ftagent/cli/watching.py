@@ -11,7 +11,7 @@ import typer
 from ftagent.cli import log
 from ftagent.cli.progress import choose, resume_command
 from ftagent.core.run_folder import RunFolder
-from ftagent.report.text import clean, clock, plural
+from ftagent.report.text import clean, clock, dollars, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,7 +61,9 @@ def closing(result: Result) -> list[str]:
     loops = plural(int(document.get("loops", 0)), "loop")
     limit = document.get("limit")
     how = f"{limit} is reached" if limit else str(document.get("status"))
-    lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}"]
+    cost, unpriced = float(document.get("cost_usd") or 0), int(document.get("unpriced_calls") or 0)
+    paid = f", {dollars(cost, unpriced)} for model calls" if cost or unpriced else ""
+    lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}{paid}"]
     if best.get("verdict"):
         what = "nothing beat the baseline" if best.get("loop") is None else f"best is loop {best['loop']}"
         lines.append(f"{what}: {best['verdict']}")

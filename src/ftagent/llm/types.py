@@ -15,10 +15,11 @@ Role = Literal["propose", "code", "repair", "reflect", "judge", "script"]
 """Who asks. `script` is code in a workspace that asks through the broker."""
 ROLES: tuple[Role, ...] = ("propose", "code", "repair", "reflect", "judge", "script")
 FailureKind = Literal[
-    "authentication", "unknown_model", "refused", "too_long", "rate_limit", "server", "time_out", "cut"
+    "authentication", "unknown_model", "refused", "too_long", "rate_limit", "server", "time_out", "cut", "parameter"
 ]
-"""Why one request failed. The first four are final, the others are worth another try."""
-RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "time_out", "cut"})
+"""Why one request failed. The first four are final, the others are worth another try; after `parameter` (one that the
+model does not take) the same request goes without it, at once."""
+RETRIED: frozenset[FailureKind] = frozenset({"rate_limit", "server", "time_out", "cut", "parameter"})
 
 
 @dataclass(frozen=True)
