@@ -7,13 +7,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ftagent.llm import known_models
-from ftagent.llm.connections import CONNECT_SECONDS, close_cached_clients, openai_client, request_sent
+from ftagent.llm.connections import close_cached_clients, openai_client, request_sent
 from ftagent.llm.failures import ParameterRefused, failure_of
 from ftagent.llm.library import known_warnings_ignored, load_litellm
 from ftagent.llm.parameters import Parameters
 from ftagent.llm.streams import Parts, read_message, read_stream
 from ftagent.llm.targets import Target, target_of
 from ftagent.llm.types import CallFailed, ChatReply, ChatRequest, Message, ModelChoice, Price, Usage
+
+PREPARED_SECONDS = 1.0
+"""Time for LiteLLM to hand a request to the network; clients that are not ours do not tell when they have."""
 
 
 def _no_note(line: str) -> None: ...
@@ -186,7 +189,7 @@ async def _uncut(call: Coroutine[Any, Any, Any]) -> Any:
     except asyncio.CancelledError:
         marked = asyncio.create_task(sent.wait())
         try:
-            await asyncio.wait((task, marked), timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, marked), timeout=PREPARED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             marked.cancel()
             task.cancel()
