@@ -72,7 +72,7 @@ def speak(settings: Settings, calls: Calls, note: Note, files_path: Path) -> Lan
 
     models = models_of(settings)
     client = build_client(settings, calls, note, files_path)
-    record = _record(client.backend, models, settings)
+    record = client.redactor.document(_record(client.backend, models, settings))
     return Language(client, _broker(client, record["pools"], settings, note), record)
 
 
@@ -141,9 +141,7 @@ def _repeating(
     nothing = ReplyCache(Path(), read=False, write=False, note=note)
     options = ClientOptions(RetryPolicy(0, 0.0), {}, {})
     redactor = Redactor(secrets_of(settings))
-    return ChatClient(
-        backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing
-    )
+    return ChatClient(backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing)
 
 
 def _transcripts(run: RunFolder) -> dict[CallPlace, list[Document]]:
