@@ -66,6 +66,11 @@ class LlmScenario:
         hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
         self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
 
+    @property
+    def asks_models(self) -> bool:
+        """Whether the data script may ask language models; `broker_help` says how."""
+        return self.context.llm and self.options.llm_data == "auto"
+
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
         """Of this model and these rows."""
@@ -135,6 +140,7 @@ class LlmScenario:
             ("python", "prepare_data.py", *(("--limit", str(self.options.debug_rows)) if debug else ())),
             time_limit=limits.debug_data_processing if debug else limits.data_processing,
             resources=Resources(memory_mb=self.options.memory_mb),
+            llm=self.asks_models,
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),
