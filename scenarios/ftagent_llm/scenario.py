@@ -41,6 +41,7 @@ from ftagent.evaluation.prediction import (
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import mistakes, score_file
 from ftagent_llm.data import TrainingData
+from ftagent_llm.broker_help import broker_help
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
 from ftagent_llm.models import ResolvedModel, resolve_model
@@ -132,9 +133,10 @@ class LlmScenario:
     @cached_property
     def _details(self) -> str:
         fixed = self._fixed(debug=False).keys() | {"epochs"}
-        return describe_details(
+        details = describe_details(
             self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed
         )
+        return f"{details}\n\n## Language models\n{broker_help()}" if self.asks_models else details
 
     def render(self, params: Mapping[str, Any]) -> Files:
         """The files of an experiment from the templates."""
