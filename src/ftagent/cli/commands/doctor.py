@@ -146,7 +146,7 @@ def _models(settings: Settings, skip: bool) -> list[Finding]:
     from ftagent.probing import probe
 
     return [
-        Finding(f"model {found.model}", found.ok, found.detail(), "" if found.ok else "`ftagent init` sets one up",
+        Finding(f"model {found.model}", found.ok, found.detail(), "" if found.ok else "`ftagent init` changes the model and its key",
                 round(found.seconds, 3), found.price is not None)
         for found in probe(settings)
     ]  # fmt: skip
