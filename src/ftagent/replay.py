@@ -72,7 +72,7 @@ def _repeat(
 ) -> Different | None:
     request = record.request_of(recorded)
     target.write_json(target.record, recorded.read_record())
-    built = parts.build(request, settings, recorded=recorded)
+    built = parts.rebuild(request, settings, observer.note, recorded)
     created = history[0]
     assert isinstance(created, events.Created)
     environment: Environment = built.environment
@@ -106,7 +106,7 @@ async def _run(
             session.change_limits(limits)
             await Engine(session, scenario, built.agent, environment, built.options).run()
     finally:
-        await built.environment.close()
+        await built.close()
 
 
 def _complete(history: Sequence[events.Event]) -> int:

@@ -60,6 +60,13 @@ class ChatSettings(Group):
         "LITELLM_CHAT_MODEL_MAP", {}, "llm agent",
         "JSON: step -> {model, reasoning_effort, temperature ...}",
     )  # fmt: skip
+    model_prices: dict[str, dict[str, float]] = variable(
+        "FTAGENT_MODEL_PRICES", {}, "llm agent",
+        "JSON: model -> {input, output, cached} in dollars per million tokens; wins over known prices",
+    )  # fmt: skip
+    call_timeout: float = variable(
+        "FTAGENT_CALL_TIMEOUT", 600.0, "llm agent", "Seconds for one request to a model, streaming included", gt=0
+    )
     prompts_path: Path | None = variable(
         "FTAGENT_PROMPTS_PATH", None, "llm agent", "Folder of prompts that replace the agent's own, by file name"
     )
@@ -82,6 +89,16 @@ class ChatSettings(Group):
     reasoning_think_rm: bool = variable(
         "REASONING_THINK_RM", False, "llm agent", "Strip <think>...</think> from replies"
     )
+
+    @field_validator("model_prices")
+    @classmethod
+    def _prices(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for model, prices in value.items():
+            if not {"input", "output"} <= prices.keys() <= {"input", "output", "cached"}:
+                raise ValueError(f"{model}: give input and output, and cached where it differs from input")
+            if not all(0 <= price < float("inf") for price in prices.values()):
+                raise ValueError(f"{model}: a price is 0 or more")
+        return value
 
     @field_validator("litellm_chat_model_map")
     @classmethod
