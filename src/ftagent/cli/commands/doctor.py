@@ -91,16 +91,12 @@ def _packages() -> list[Finding]:
 
 
 def _memory() -> Finding:
-    total = free = 0
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, rest = line.partition(":")
-            if name in {"MemTotal", "MemAvailable"}:
-                amount = int(rest.split()[0]) * 1024
-                total, free = (amount, free) if name == "MemTotal" else (total, amount)
-    except (OSError, ValueError, IndexError):
+    from ftagent.core.hardware import available_memory_mb, total_memory_mb
+
+    free = available_memory_mb() * 2**20
+    if not free:
         return Finding("memory", True, "unknown on this system")
-    detail = f"{size(free)} free of {size(total)}"
+    detail = f"{size(free)} free of {size(total_memory_mb() * 2**20)}"
     return Finding("memory", free >= _LOW_MEMORY, detail, "a small model needs about 4 GiB to train on the CPU")
 
 
