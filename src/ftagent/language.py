@@ -141,9 +141,7 @@ def _repeating(
     nothing = ReplyCache(Path(), read=False, write=False, note=note)
     options = ClientOptions(RetryPolicy(0, 0.0), {}, {})
     redactor = Redactor(secrets_of(settings))
-    return ChatClient(
-        backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing
-    )
+    return ChatClient(backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing)
 
 
 def _transcripts(run: RunFolder) -> dict[CallPlace, list[Document]]:
