@@ -43,7 +43,7 @@ from ftagent.evaluation.scoring import mistakes, score_file
 from ftagent_llm.data import TrainingData
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
-from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
+from ftagent_llm.models import ResolvedModel, resolve_model
 from ftagent_llm.options import LlmOptions
 from ftagent_llm.space import (
     ARITHMETIC_FORMATS,
@@ -92,8 +92,7 @@ class LlmScenario:
             )
         self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
         self.data = TrainingData(self.benchmark, context, options.train_rows)
-        hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
-        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
+        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
 
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
