@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -174,11 +173,8 @@ def _env(request: RunRequest, settings: Settings) -> str:
 def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> None:
     """Refuse a run that cannot fit this machine or its own limits. Raises RequestError saying what would fit."""
     folder = Path(request.log_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    disk = shutil.disk_usage(folder)
-    free = disk.free / 2**20
-    if disk.total and estimate.disk_mb > free:
+    free = hardware.free_disk_mb(folder)
+    if free is not None and estimate.disk_mb > free:
         raise RequestError(
             f"{folder}: {free:.0f} MiB free, the run needs about {estimate.disk_mb:.0f} MiB; "
             "--log-dir on another disk, a smaller --base-model or LoRA instead of full training would fit"
