@@ -61,8 +61,9 @@ class Plan:
 def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
     """Create a run and go on until a limit. Raises RequestError before anything is created."""
     request = parts.merged(request, settings)
-    built = parts.build(request, settings)
+    built = parts.build(request, settings, observer.note)
     parts.check_fit(built.scenario.estimate(), request, built.hardware)
+    parts.check_cap(built, request.limits)
     folder = create(Path(request.log_dir), request.name)
     try:
         folder.write_json(folder.record, record.describe(folder.name, request, settings, built))
@@ -123,7 +124,8 @@ def resume(
     """
     folder = RunFolder(run)
     request = record.request_of(folder)
-    built = parts.build(request, settings)
+    built = parts.build(request, settings, observer.note, folder)
+    parts.check_cap(built, _overriding(folder.state().limits, limits or Limits(None)))
     if fork:
         _check_place(place, folder.state())
         folder = record.fork(folder, place)
@@ -147,11 +149,10 @@ def evaluate(
     """
     from ftagent.evaluation.evaluate import evaluate as measure
     from ftagent.evaluation.prediction import Decoding
-    from ftagent_llm.models import HubSettings, resolve_model
+    from ftagent_llm.models import resolve_model
 
-    hub, tune = parts.hub_access(settings), settings.finetune
-    access = HubSettings(hub.token, hub.endpoint, hub.offline, settings.hub.hf_home)
-    model = resolve_model(request.model, tune.file_path.absolute(), access)
+    tune = settings.finetune
+    model = resolve_model(request.model, tune.file_path.absolute(), parts.hub_access(settings))
     environment, _ = parts.environment_of(request.env)
     temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
     decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)
@@ -186,6 +187,7 @@ def _drive(
             if place is not None and session.state.experiments:
                 session.rewind(place)
             session.change_limits(_overriding(session.state.limits, limits))
+            built.calls.open(session)
             observer.begin(session.state)
             if place is not None:
                 observer.note(f"gone back to {place}; what came after it is under {folder.path / 'rewound'}")
@@ -250,7 +252,7 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
             raise
         return Ended("stopped")
     finally:
-        await built.environment.close()
+        await built.close()
 
 
 def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, observer: Observer) -> None:

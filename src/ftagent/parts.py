@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import hardware, plugins
+from ftagent import language, plugins
+from ftagent.core import hardware
 from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
 from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
+from ftagent.core.events import Limits
 from ftagent.core.types import Estimate
+from ftagent.environments.brokered import BrokeredEnvironment
 
 if TYPE_CHECKING:
     from ftagent.core.protocols import Agent, Environment, Scenario
     from ftagent.core.run_folder import RunFolder
+    from ftagent.language import Language
     from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
-AGENTS = ("auto", "search")
-_LATER_AGENTS = ("llm", "hybrid")
+
+def _silent(text: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,16 @@ class Parts:
     notes: tuple[str, ...]
     calls: Calls = field(default_factory=Calls)
     """What the run's language models said; opened with the run's session."""
+    language: Language | None = None
+    """The models themselves; None for an agent that asks none."""
+    lessons: tuple[str, ...] = ()
+    """Of earlier runs, as the agent is told them."""
+
+    async def close(self) -> None:
+        """Let go of the environment and of connections to models."""
+        await self.environment.close()
+        if self.language is not None:
+            await self.language.client.close()
 
 
 def merged(request: RunRequest, settings: Settings) -> RunRequest:
@@ -59,35 +74,84 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
     )
 
 
-def build(request: RunRequest, settings: Settings, recorded: RunFolder | None = None) -> Parts:
+def build(
+    request: RunRequest, settings: Settings, note: Callable[[str], None] = _silent, recorded: RunFolder | None = None
+) -> Parts:
     """The parts that `request`, already merged, asks for. Raises RequestError; downloads only what it needs.
 
-    `recorded`: a run whose models say again what they said, instead of real ones.
+    `recorded`: the folder of the run where there is one, whose lessons are used again.
     """
+    calls = Calls()
+    talk = language.speak(settings, calls, note, _files(settings)) if _asks(request, settings) else None
+    return _assemble(request, settings, calls, talk, recorded, note)
+
+
+def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None], recorded: RunFolder) -> Parts:
+    """The parts of a recorded run, whose models say again what they said. Raises RequestError."""
+    calls = Calls(reuses=False)
+    asked = recorded.read_record().get("agent") == "llm"
+    talk = language.repeat(recorded, settings, calls, note) if asked else None
+    return _assemble(request, settings, calls, talk, recorded, note)
+
+
+def _assemble(
+    request: RunRequest,
+    settings: Settings,
+    calls: Calls,
+    talk: Language | None,
+    recorded: RunFolder | None,
+    note: Callable[[str], None],
+) -> Parts:
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
-    agent, notes = _agent(request, settings)
-    gpus = _gpus(request, machine)
-    environment, more = environment_of(request.env, request.parallel or 1)
-    context = _context(request, settings, machine, gpus)
+    environment, notes = environment_of(request.env, request.parallel or 1)
+    if talk is not None:
+        _check_boundary(request, environment)
+        environment = BrokeredEnvironment(environment, talk.open_broker)
+    context = replace(_context(request, settings, machine, _gpus(request, machine)), llm=talk is not None)
     scenario_class: Any = plugins.load_scenario(request.scenario)
     scenario: Scenario = scenario_class(options, context)
+    lessons: tuple[str, ...] = ()
+    if talk is not None and recorded is not None:
+        lessons = tuple(recorded.read_record().get("lessons", ()))
+    elif talk is not None:
+        lessons = language.lessons_for(request, settings, scenario.brief(), _files(settings), note)
     return Parts(
         scenario=scenario,
-        agent=agent,
+        agent=talk.agent(scenario.brief(), lessons, settings) if talk else _search(),
         environment=environment,
         options=_engine_options(request, settings),
         scenario_options=options.model_dump(mode="json"),
         hardware=machine,
-        notes=(*notes, *more),
+        notes=tuple(notes),
+        calls=calls,
+        language=talk,
+        lessons=lessons,
     )
+
+
+def _asks(request: RunRequest, settings: Settings) -> bool:
+    return language.agent_name(request, settings) == "llm"
+
+
+def _files(settings: Settings) -> Path:
+    return Path(settings.finetune.file_path).absolute()
+
+
+def _check_boundary(request: RunRequest, environment: Environment) -> None:
+    """Code that a model wrote runs unconfined only when the user says so. Raises RequestError."""
+    if not environment.sealed and not request.yes_run_unsandboxed:
+        raise RequestError(
+            f"--env {request.env}: an LLM's code would run without a sandbox, with your rights, on this machine; "
+            "install bubblewrap, or say --yes-run-unsandboxed"
+        )
 
 
 def hub_access(settings: Settings) -> HubAccess:
     """How models and datasets are fetched."""
     hub = settings.hub
     token = hub.hf_token.get_secret_value() if hub.hf_token else ""
-    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror)
+    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror, hub.hf_home)
 
 
 def _env(request: RunRequest, settings: Settings) -> str:
@@ -124,17 +188,18 @@ def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> Non
         )
 
 
-def _agent(request: RunRequest, settings: Settings) -> tuple[Agent, list[str]]:
-    if request.agent in _LATER_AGENTS:
-        raise RequestError(f"--agent {request.agent}: not in this version yet; valid: {', '.join(AGENTS)}")
-    if request.agent not in AGENTS:
-        raise RequestError(f"--agent {request.agent!r}: no such agent; valid: {', '.join(AGENTS)}")
-    notes = []
-    if request.agent == "auto" and settings.chat.chat_model:
-        notes.append("CHAT_MODEL is set, but this version has no LLM agent yet: agent search is used")
+def check_cap(built: Parts, limits: Limits) -> None:
+    """Refuse `--budget-usd` over a model whose price is unknown. Raises RequestError."""
+    if built.language is not None and limits.budget_usd is not None:
+        from ftagent.llm.models import check_prices
+
+        check_prices(built.language.client)
+
+
+def _search() -> Agent:
     from ftagent.agents.search import SearchAgent
 
-    return SearchAgent(), notes
+    return SearchAgent()
 
 
 def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
@@ -160,7 +225,7 @@ def environment_of(kind: str, parallel: int = 1) -> tuple[Environment, list[str]
 def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:
     tune = settings.finetune
     return ScenarioContext(
-        files_path=Path(tune.file_path).absolute(),
+        files_path=_files(settings),
         seed=request.seed,
         limit=request.limit,
         base_model=request.base_model or "",

@@ -39,6 +39,8 @@ def describe(name: str, request: RunRequest, settings: Settings, built: Parts) -
         "hardware": asdict(built.hardware),
         "versions": {"python": platform.python_version(), **_versions()},
         "seed": request.seed,
+        "models": built.language.record if built.language else None,
+        "lessons": list(built.lessons),
     }
 
 

@@ -1,4 +1,7 @@
-"""The loop costs the same at loop 10 and at loop 200: counted in calls and bytes, which no busy machine changes."""
+"""What a loop costs, and that it costs the same at loop 10 and at loop 200.
+
+Counted in calls and bytes, which no busy machine changes; `tests/bench/bench_loop.py` measures the time.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from pathlib import Path
 
 from ftagent.core.events import Limits
 from support import drive, noop
+
+MOST_CALLS = 1550
+"""Per loop; it was 1430 with Python 3.11 when this was set."""
 
 
 def calls(work: object) -> int:
@@ -30,7 +36,7 @@ def recorded(run: Path) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def test_calls_per_loop_do_not_grow(tmp_path: Path) -> None:
+def test_calls_per_loop_are_few_and_do_not_grow(tmp_path: Path) -> None:
     scenario, run = noop(tmp_path), tmp_path / "run"
     drive(run, scenario, limits=Limits(loop_n=5))
     counted = {}
@@ -38,6 +44,7 @@ def test_calls_per_loop_do_not_grow(tmp_path: Path) -> None:
         made = calls(lambda loops=loops: drive(run, scenario, limits=Limits(loop_n=loops)))
         counted[loops] = made / step
     assert counted[190] < 1.15 * counted[15]
+    assert counted[190] < MOST_CALLS
 
 
 def test_bytes_per_loop_are_constant_and_few(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import typer
 
 from ftagent.cli import log
 from ftagent.cli.progress import choose, resume_command
+from ftagent.cli.redacted import Redacted, redaction
 from ftagent.core.run_folder import RunFolder
-from ftagent.report.text import clean, clock, plural
+from ftagent.report.text import clean, clock, dollars, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,18 +26,19 @@ if TYPE_CHECKING:
 def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
     """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
     progress = choose(as_json, settings.loop.log_typing_delay)
-    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug)
+    redact = redaction(settings)
+    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug, redact)
     prepare_libraries(settings)
     progress.open()
     try:
         for note in settings.notes:
             progress.note(note)
-        result = session(progress)
+        result = session(Redacted(progress, redact))
     finally:
         progress.close()
         end_log()
     if result.error:
-        typer.echo(f"error: {clean(result.error)}", err=True)
+        typer.echo(f"error: {clean(redact(result.error))}", err=True)
     if as_json:
         import json
 
@@ -61,7 +63,9 @@ def closing(result: Result) -> list[str]:
     loops = plural(int(document.get("loops", 0)), "loop")
     limit = document.get("limit")
     how = f"{limit} is reached" if limit else str(document.get("status"))
-    lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}"]
+    cost, unpriced = float(document.get("cost_usd") or 0), int(document.get("unpriced_calls") or 0)
+    paid = f", {dollars(cost, unpriced)} for model calls" if cost or unpriced else ""
+    lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}{paid}"]
     if best.get("verdict"):
         what = "nothing beat the baseline" if best.get("loop") is None else f"best is loop {best['loop']}"
         lines.append(f"{what}: {best['verdict']}")

@@ -22,6 +22,8 @@ def finished(folder: RunFolder, state: State, status: Status, limit: str = "") -
     baseline = both(state.baseline_scores)
     loop, verdict = _best(state)
     best = both(state.experiments[loop].scores) if loop is not None else baseline
+    # Only where there are any: `cost_usd` is then a lower bound.
+    unpriced = {"unpriced_calls": state.unpriced_calls} if state.unpriced_calls else {}
     return {
         "event": "finished",
         "schema_version": SCHEMA_VERSION,
@@ -37,6 +39,7 @@ def finished(folder: RunFolder, state: State, status: Status, limit: str = "") -
         "test_openings": state.test_openings,
         "sealed": created.sealed,
         "cost_usd": state.cost_usd,
+        **unpriced,
         "seconds": round(state.elapsed, 1),
     }
 

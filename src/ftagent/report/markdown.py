@@ -8,7 +8,7 @@ from typing import Any
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.state import State
 from ftagent.core.types import Experiment
-from ftagent.report import sections
+from ftagent.report import model_calls, sections
 from ftagent.report.diff import changes
 from ftagent.report.markup import block, plain, table
 from ftagent.report.text import SPLITS, clock, plural, score_text
@@ -30,6 +30,7 @@ def report_markdown(folder: RunFolder, state: State, record: dict[str, Any], fig
         _losses(figures, folder.path),
         _changes(state),
         sections.honesty(state),
+        model_calls.section(state),
         sections.spent(state),
         sections.circumstances(folder, state, record),
     ]

@@ -8,7 +8,7 @@ from typing import Any
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.state import State
 from ftagent.report.markup import code, plain, table
-from ftagent.report.text import clock, number, plural, score_text
+from ftagent.report.text import clock, dollars, number, plural, score_text
 
 _VERDICTS = {
     "improved": "is better than the baseline",
@@ -85,7 +85,11 @@ def spent(state: State) -> list[str]:
         ["loops", str(len(state.experiments)), _or_none(limits.loop_n)],
         ["steps", str(state.steps_done), "none"],
         ["time", clock(state.elapsed), "none" if limits.timeout is None else clock(limits.timeout)],
-        ["cost", f"${state.cost_usd:.2f}", "none" if limits.budget_usd is None else f"${limits.budget_usd:.2f}"],
+        [
+            "cost",
+            dollars(state.cost_usd, state.unpriced_calls),
+            "none" if limits.budget_usd is None else dollars(limits.budget_usd),
+        ],
     ]
     return ["## Time and cost", "", *table(["budget", "spent", "limit"], rows)]
 

@@ -46,6 +46,24 @@ def size(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def dollars(cost: float, unpriced_calls: int = 0, limit: float | None = None) -> str:
+    """`$0.12`, `$0.12/0.50` with a limit; `unknown` where the price of a call is, with what is known of it."""
+    if unpriced_calls:
+        return f"unknown (at least ${_amount(cost)})" if cost else "unknown"
+    return f"${_amount(cost)}" + ("" if limit is None else f"/{_amount(limit)}")
+
+
+def _amount(usd: float) -> str:
+    return f"{usd:.2f}" if usd == 0 or usd >= 0.1 else f"{usd:.4f}"
+
+
+def quantity(count: float) -> str:
+    """Tokens for people: `940`, `12.3k`, `4.56M`."""
+    if count < 10_000:
+        return f"{count:.0f}"
+    return f"{count / 1e3:.1f}k" if count < 999_950 else f"{count / 1e6:.2f}M"
+
+
 def plural(count: int, word: str) -> str:
     """`1 loop`, `3 loops`."""
     return f"{count} {word}" if count == 1 else f"{count} {word}s"

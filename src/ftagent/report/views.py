@@ -6,12 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ftagent.core.errors import FtagentError
+from ftagent.core.usage import usage
 
 if TYPE_CHECKING:
     from ftagent.core.events import Limits
     from ftagent.core.run_folder import RunFolder
     from ftagent.core.state import State
     from ftagent.core.types import Experiment, Score
+    from ftagent.core.usage import Usage
 
 
 def summary(score: Score | None) -> dict[str, Any] | None:
@@ -28,19 +30,33 @@ def status_of(folder: RunFolder, state: State) -> str:
 
 def show_document(folder: RunFolder, state: State, request: dict[str, Any]) -> dict[str, Any]:
     """`show RUN --json`."""
-    return {
+    used = usage(state)
+    document = {
         "run": str(folder.path),
         "options": request,
         "baseline": baseline(state),
-        "experiments": [experiment(item) for item in state.experiments],
+        "experiments": [experiment(item, used) for item in state.experiments],
         "best": best(state),
         "budget": budget(state),
     }
+    if used.total.calls:
+        document["usage"] = {
+            **asdict(used.total),
+            "roles": {role: asdict(some) for role, some in used.by_role.items()},
+            "models": {model: asdict(some) for model, some in used.by_model.items()},
+            "taken_back_usd": used.taken_back_usd,
+        }
+    return document
 
 
-def experiment(item: Experiment) -> dict[str, Any]:
-    """One of the `experiments` of `show RUN --json`."""
+def experiment(item: Experiment, used: Usage) -> dict[str, Any]:
+    """One of the `experiments` of `show RUN --json`; `used` is the whole run's."""
     said = item.feedback
+    mine = used.by_loop.get(item.loop)
+    roles = used.by_loop_and_role.get(item.loop, {})
+    usage_of = (
+        {"usage": {**asdict(mine), "roles": {role: asdict(some) for role, some in roles.items()}}} if mine else {}
+    )
     return {
         "loop": item.loop,
         "parent": item.hypothesis.parent,
@@ -63,6 +79,7 @@ def experiment(item: Experiment) -> dict[str, Any]:
         "decision": said.decision if said else None,
         "cost_usd": item.cost_usd,
         "seconds": item.seconds,
+        **usage_of,
     }
 
 

@@ -118,6 +118,10 @@ def world(tmp_path: Path) -> Iterator[Callable[..., World]]:
 
     def make(replies: list[dict[str, Any]], budget: float | None = None, **script: Any) -> World:
         path = tmp_path / "model.yaml"
+        for number, reply in enumerate(replies):
+            if len(reply.get("text", "")) > 10_000:  # YAML takes seconds for megabytes
+                (tmp_path / f"reply_{number}.md").write_text(reply["text"])
+                replies[number] = {**reply, "text": None, "file": f"reply_{number}.md"}
         path.write_text(yaml.safe_dump({"replies": replies, **script}))
         made.append(World(tmp_path, Counting(path), budget))
         return made[-1]

@@ -12,7 +12,7 @@ from ftagent.cli.common import JsonOption, YesOption, common, confirm, print_jso
 from ftagent.report.text import clean, plural
 
 if TYPE_CHECKING:
-    from ftagent.agents.memory import Stored
+    from ftagent.agents.lesson_store import Stored
 
 
 def list_(

@@ -8,12 +8,17 @@ import typer
 
 from ftagent.cli.common import JsonOption, LogDirOption, RunArgument, open_run, print_json
 from ftagent.core.errors import RequestError
-from ftagent.report.text import clean, clock, columns, plural, score_text, shorten, sparkline
+from ftagent.core.usage import Spending, usage
+from ftagent.report.model_calls import HEADER, cells, one_line
+from ftagent.report.text import clean, clock, columns, dollars, plural, quantity, score_text, shorten, sparkline
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ftagent.core.run_folder import RunFolder
     from ftagent.core.state import State
     from ftagent.core.types import Experiment
+    from ftagent.core.usage import Usage
 
 
 def show(
@@ -37,7 +42,7 @@ def show(
     elif loop is None:
         _overview(folder, state)
     else:
-        _one(state.experiments[loop])
+        _one(state.experiments[loop], usage(state).by_loop_and_role.get(loop, {}))
 
 
 def _overview(folder: RunFolder, state: State) -> None:
@@ -52,11 +57,17 @@ def _overview(folder: RunFolder, state: State) -> None:
     typer.echo(f"{folder.path}: {created.scenario}, {status_of(folder, state)}, seed {created.seed}")
     measured = score_text(baseline.get("validation"), True)
     typer.echo(f"{created.metric} ({created.direction}) of the baseline: {measured}")
-    header = ("LOOP", "PARENT", "DECISION", created.metric.upper(), "TIME", "HYPOTHESIS")
-    rows = [_row(item) for item in state.experiments]
+    used = usage(state)
+    costs = ("COST", "CALLS", "TOKENS") if used.total.calls else ()
+    header = ("LOOP", "PARENT", "DECISION", created.metric.upper(), "TIME", *costs, "HYPOTHESIS")
+    rows = [_row(item, used) for item in state.experiments]
     if rows:
         typer.echo("")
         for line in [*columns(header, rows), "", *tree_lines(state), ""]:
+            typer.echo(line)
+    if costs:
+        table = [[role, *cells(some)] for role, some in used.by_role.items()]
+        for line in [*columns(("ROLE", *(name.upper() for name in HEADER)), table), ""]:
             typer.echo(line)
     if state.selected is not None:
         chosen = state.selected
@@ -73,18 +84,21 @@ def _overview(folder: RunFolder, state: State) -> None:
     typer.echo(budget_line(state))
 
 
-def _row(item: Experiment) -> list[str]:
+def _row(item: Experiment, used: Usage) -> list[str]:
+    mine = used.by_loop.get(item.loop, Spending())
+    costs = [dollars(item.cost_usd, mine.unpriced_calls), str(mine.calls), quantity(mine.tokens)]
     return [
         str(item.loop),
         "-" if item.hypothesis.parent is None else str(item.hypothesis.parent),
         item.feedback.decision if item.feedback else f"at {item.last_step}",
         score_text(item.validation) if item.validation or item.feedback else "-",
         clock(item.seconds),
+        *(costs if used.total.calls else ()),
         shorten(item.hypothesis.title, 60),
     ]
 
 
-def _one(item: Experiment) -> None:
+def _one(item: Experiment, asked: Mapping[str, Spending]) -> None:
     idea = item.hypothesis
     parent = "the baseline" if idea.parent is None else f"loop {idea.parent}"
     typer.echo(f"loop {item.loop} ({idea.kind} of {parent}): {clean(idea.title)}")
@@ -107,6 +121,8 @@ def _one(item: Experiment) -> None:
     typer.echo(f"validation: {score_text(item.validation, True)}")
     if item.failure:
         typer.echo(f"failure: {clean(item.failure)}")
+    if asked:
+        typer.echo(f"language model: {one_line(asked)}")
     if item.feedback:
         typer.echo(f"decision: {item.feedback.decision}: {clean(item.feedback.reason)}")
         for text in item.feedback.observations:
@@ -116,15 +132,20 @@ def _one(item: Experiment) -> None:
 
 
 def budget_line(state: State) -> str:
-    """`loops 3/10, steps 12, time 8:32/45:00, $0.00`."""
+    """`loops 3/10, steps 12, time 8:32/45:00, $0.12/0.50`."""
     limits = state.limits
     parts = [
         f"loops {len(state.experiments)}" + (f"/{limits.loop_n}" if limits.loop_n is not None else ""),
         f"steps {state.steps_done}",
         f"time {clock(state.elapsed)}" + (f"/{clock(limits.timeout)}" if limits.timeout is not None else ""),
-        f"${state.cost_usd:.2f}" + (f"/{limits.budget_usd:.2f}" if limits.budget_usd is not None else ""),
+        _cost(state),
     ]
     return ", ".join(parts)
+
+
+def _cost(state: State) -> str:
+    text = dollars(state.cost_usd, state.unpriced_calls, state.limits.budget_usd)
+    return text if text.startswith("$") else f"cost {text}"
 
 
 def status(ctx: typer.Context, run: RunArgument, log_dir: LogDirOption = None, json_: JsonOption = False) -> None:

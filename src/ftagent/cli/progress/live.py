@@ -18,7 +18,7 @@ from ftagent.cli.progress.sentences import greeting, sentence
 from ftagent.core.events import Finished, Record
 from ftagent.core.state import State
 from ftagent.core.types import Score, StepName
-from ftagent.report.text import clean, clock, score_text, shorten, sparkline
+from ftagent.report.text import clean, clock, dollars, score_text, shorten, sparkline
 from ftagent.report.views import leader
 
 _REFRESH_SECONDS = 0.25
@@ -166,11 +166,7 @@ class LiveDisplay:
             _spent("loops", str(_loops_done(state)), None if limits.loop_n is None else str(limits.loop_n)),
             _spent("steps", str(state.steps_done), None if limits.step_n is None else f"{limits.step_n} more"),
             _spent("time", clock(elapsed), None if limits.timeout is None else clock(limits.timeout)),
-            _spent(
-                "cost",
-                f"${state.cost_usd:.2f}",
-                None if limits.budget_usd is None else f"${limits.budget_usd:.2f}",
-            ),
+            f"cost {dollars(state.cost_usd, state.unpriced_calls, limits.budget_usd)}",
         ]
         yield "budget", Text("   ".join(parts))
 

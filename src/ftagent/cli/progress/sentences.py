@@ -6,7 +6,7 @@ from ftagent.core import events
 from ftagent.core.events import Record
 from ftagent.core.state import State
 from ftagent.core.types import Score
-from ftagent.report.text import clean, clock, plural, score_text, shorten
+from ftagent.report.text import clean, clock, dollars, plural, score_text, shorten
 
 
 def greeting(state: State) -> list[str]:
@@ -46,7 +46,8 @@ def sentence(record: Record, state: State) -> str:
             end = f"failed: {shorten(event.failure, 200)}" if event.failure else "done"
             return f"loop {event.loop} run: {end} in {clock(event.seconds)}"
         case events.Reflected():
-            return f"loop {event.loop} feedback: {event.feedback.decision}, {shorten(event.feedback.reason, 200)}"
+            said = f"loop {event.loop} feedback: {event.feedback.decision}, {shorten(event.feedback.reason, 200)}"
+            return said + (f" ({_cost(state)} so far)" if state.calls else "")
         case events.TestOpened():
             return f"the sealed test is opened ({event.why})"
         case events.Selected():
@@ -54,6 +55,10 @@ def sentence(record: Record, state: State) -> str:
             return f"selected {what}: {event.verdict} ({clean(event.reason)})"
         case _:
             return ""
+
+
+def _cost(state: State) -> str:
+    return dollars(state.cost_usd, state.unpriced_calls, state.limits.budget_usd)
 
 
 def _scored(event: events.Scored, state: State) -> str:
