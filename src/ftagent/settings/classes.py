@@ -141,7 +141,12 @@ class HubSettings(Group):
 
     hf_token: SecretStr | None = variable("HF_TOKEN", None, "loop", "Token of the hub")
     hf_endpoint: str | None = variable("HF_ENDPOINT", None, "loop", "Address of the hub or a mirror of it")
-    hf_home: Path | None = variable("HF_HOME", None, "loop", "Cache folder of the hub")
+    hf_home: Path | None = variable(
+        "HF_HOME",
+        None,
+        "loop",
+        "Cache of the hub, for models and datasets; without it they are kept under FT_FILE_PATH",
+    )
     hf_hub_offline: bool = variable("HF_HUB_OFFLINE", False, "loop", "Use only what is cached")
     data_mirror: Path | None = variable(
         "FTAGENT_DATA_MIRROR", None, "loop", "Folder with mirror.json, used instead of the hub"
