@@ -40,6 +40,7 @@ from ftagent.evaluation.prediction import (
 )
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import mistakes, score_file
+from ftagent_llm.broker_help import broker_help
 from ftagent_llm.data import TrainingData
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
@@ -94,6 +95,11 @@ class LlmScenario:
         self.data = TrainingData(self.benchmark, context, options.train_rows)
         self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
 
+    @property
+    def asks_models(self) -> bool:
+        """Whether the data script may ask language models; `broker_help` says how."""
+        return self.context.llm and self.options.llm_data == "auto"
+
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
         """Of this model and these rows."""
@@ -127,9 +133,10 @@ class LlmScenario:
     @cached_property
     def _details(self) -> str:
         fixed = self._fixed(debug=False).keys() | {"epochs"}
-        return describe_details(
+        details = describe_details(
             self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed
         )
+        return f"{details}\n\n## Language models\n{broker_help()}" if self.asks_models else details
 
     def render(self, params: Mapping[str, Any]) -> Files:
         """The files of an experiment from the templates."""
@@ -176,6 +183,7 @@ class LlmScenario:
             ("python", "prepare_data.py", *(("--limit", str(self.options.debug_rows)) if debug else ())),
             time_limit=limits.debug_data_processing if debug else limits.data_processing,
             resources=Resources(memory_mb=self.options.memory_mb),
+            llm=self.asks_models,
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),

@@ -72,7 +72,7 @@ def speak(settings: Settings, calls: Calls, note: Note, files_path: Path) -> Lan
 
     models = models_of(settings)
     client = build_client(settings, calls, note, files_path)
-    record = _record(client.backend, models, settings)
+    record = client.redactor.document(_record(client.backend, models, settings))
     return Language(client, _broker(client, record["pools"], settings, note), record)
 
 
@@ -121,10 +121,10 @@ def _record(backend: Backend, models: Mapping[Role, ModelChoice], settings: Sett
 
 def _broker(client: ChatClient, pools: Mapping[str, Sequence[str]], settings: Settings, note: Note) -> OpenBroker:
     from ftagent.llm.broker import BrokerOptions, opener
-    from ftagent.llm.pools import Pools
+    from ftagent.llm.pools import Pools, member
 
     chat = client.model("script")
-    members = {name: [replace(chat, model=model) for model in models] for name, models in pools.items()}
+    members = {name: [member(chat, model) for model in models] for name, models in pools.items()}
     options = BrokerOptions(settings.finetune.api_max_workers, settings.chat.embedding_model or "")
     return opener(client, Pools(chat, members["strong"], members["weak"]), options, note)
 

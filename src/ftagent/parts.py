@@ -88,7 +88,7 @@ def build(
 
 def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None], recorded: RunFolder) -> Parts:
     """The parts of a recorded run, whose models say again what they said. Raises RequestError."""
-    calls = Calls()
+    calls = Calls(reuses=False)
     asked = recorded.read_record().get("agent") == "llm"
     talk = language.repeat(recorded, settings, calls, note) if asked else None
     return _assemble(request, settings, calls, talk, recorded, note)

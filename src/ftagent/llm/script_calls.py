@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ftagent.core.errors import AgentUnavailable, FtagentError, NoUsableReply
+from ftagent.core.recorded import Different
 from ftagent.core.session import LimitReached
 from ftagent.core.types import CallPlace
 from ftagent.llm.pools import Pools
@@ -62,6 +64,7 @@ class ScriptCalls:
         self._place = place
         self._note = note
         self._said: set[str] = set()
+        self._asked: Counter[str] = Counter()
         self.blocked: FtagentError | None = None
         """What kept the last call from its reply and is no fault of the script."""
         client.start_over("script", place)
@@ -109,11 +112,14 @@ class ScriptCalls:
 
     async def _sample(self, call: ScriptCall) -> tuple[str, ChatReply]:
         """The model and its reply: from the record, else from the first member of a pool that has one."""
+        key = call.key()
+        number = self._asked[key]
+        self._asked[key] += 1
         members = [call.choice(member) for member in self._pools.members(call.model)]
         known = self._client.recorded("script", self._place, call.messages, call.schema, members)
         if known is not None:
             return known[0].model, known[1]
-        order = [call.choice(member) for member in self._pools.turn(call.model)]
+        order = [call.choice(member) for member in self._pools.turn(call.model, key, number)]
         with self._refusing(call.model):
             # Another model is asked at once; only when all have failed is it worth while to wait for one.
             rounds = (0, None) if len(order) > 1 else (None,)
@@ -124,9 +130,10 @@ class ScriptCalls:
                         continue  # it has answered: not to this request
                     try:
                         return choice.model, await self._ask(call, choice, retries)
-                    except (NoUsableReply, AgentUnavailable) as error:
+                    except (NoUsableReply, AgentUnavailable, Different) as error:  # a replay knows who was asked
                         failures[choice.model] = error
-                        self.say(f"a script's call to {choice.model} failed: {error}")
+                        if not isinstance(error, Different):
+                            self.say(f"a script's call to {choice.model} failed: {error}")
             raise failures[order[0].model]
 
     async def _ask(self, call: ScriptCall, choice: ModelChoice, retries: int | None) -> ChatReply:

@@ -291,3 +291,17 @@ def test_another_dataset_loses_its_benchmark_items(tmp_path: Path, model: Path) 
     assert {row.id.split("-")[0] for row in scenario.data.rows} == {"train"}
     assert len(scenario.data.rows) == 40
     assert any(row.solution for row in scenario.data.rows)
+
+
+def test_the_data_script_may_ask_models_where_the_run_has_them(tmp_path: Path, model: Path) -> None:
+    cases: list[tuple[bool, dict[str, Any]]] = [(False, {}), (True, {}), (True, {"llm_data": "never"})]
+    for has_models, options in cases:
+        scenario = make(tmp_path, model, options, llm=has_models)
+        may_ask = has_models and not options
+        candidate = Candidate(0, {**scenario.render({}), "prepare_data.py": "print(1)\n"})
+        for purpose in ("debug", "full"):
+            stages = {stage.name: stage for stage in scenario.stages(candidate, purpose)}  # type: ignore[arg-type]
+            assert {name for name, stage in stages.items() if stage.llm} == ({"prepare_data"} if may_ask else set())
+            assert not any(stage.network for stage in stages.values())
+        assert not any(stage.llm for stage in scenario.stages(candidate, "predict", "validation"))
+        assert ("ask_many" in scenario.brief().details) == may_ask
