@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -237,3 +238,12 @@ def test_a_library_of_the_same_name_is_not_the_experiments_file() -> None:
 def test_the_prompts_ship_with_the_package() -> None:
     names = {entry.name for entry in (files("ftagent.agents") / "prompts").iterdir()}
     assert names == {f"{name}.jinja" for name in NAMES}
+
+
+def test_the_page_about_prompts_names_every_variable_and_template() -> None:
+    page = (Path(__file__).parents[3] / "docs/prompts.md").read_text()
+    table = page.partition("| variable |")[2].partition("\n\n")[0]
+    first = "".join(line.split("|")[1] for line in table.splitlines()[2:])
+    assert set(re.findall(r"`(\w+)`", first)) == VARIABLES
+    for name in NAMES:
+        assert f"`{name}`" in page
