@@ -7,7 +7,6 @@ from random import Random
 from ftagent.core.statistics import score_of
 from ftagent.core.types import (
     Brief,
-    Candidate,
     Execution,
     Experiment,
     Feedback,
@@ -59,14 +58,15 @@ def score(share: float, rng: Random, brief: Brief) -> Score:
     return Score(**{**vars(made), "mistakes": excerpts})
 
 
-def experiment(loop: int, brief: Brief, rng: Random, parent: Experiment | None, files: Files) -> Experiment:
-    """A finished loop; one in four fails."""
+def hypothesis(brief: Brief, loop: int, parent: Experiment | None, rng: Random | None = None) -> Hypothesis:
+    """Two changed parameters and an idea."""
+    rng = rng or Random(loop)
     params = dict(parent.hypothesis.params) if parent else {p.name: p.default for p in brief.space}
     for parameter in rng.sample(brief.space, min(2, len(brief.space))):
-        params[parameter.name] = (
-            rng.choice(parameter.choices) if parameter.kind == "choice" else round(rng.uniform(0.1, 0.9), 3)
-        )
-    hypothesis = Hypothesis(
+        low, high = parameter.low or 0.0, parameter.high or 1.0
+        value = rng.choice(parameter.choices) if parameter.kind == "choice" else float(f"{rng.uniform(low, high):.3g}")
+        params[parameter.name] = int(value) if parameter.kind == "int" else value
+    return Hypothesis(
         title=f"{IDEAS[loop % len(IDEAS)]} (variant {loop})",
         reason="The wrong outputs of the parent are mostly off by one carry. " * rng.randint(1, 4),
         parent=parent.loop if parent else None,
@@ -75,6 +75,11 @@ def experiment(loop: int, brief: Brief, rng: Random, parent: Experiment | None, 
         params=params,
         measure="the share of outputs without an answer",
     )
+
+
+def experiment(loop: int, brief: Brief, rng: Random, parent: Experiment | None, files: Files) -> Experiment:
+    """A finished loop; one in four fails."""
+    proposed = hypothesis(brief, loop, parent, rng)
     failed = FAILURES[loop % len(FAILURES)] if loop % 4 == 3 else ""
     made = None if failed else score(0.3 + 0.3 * rng.random(), rng, brief)
     execution = Execution("train", "failed" if failed else "ok", 12.0, exit_code=int(bool(failed)), tail=TRACEBACK)
@@ -84,7 +89,7 @@ def experiment(loop: int, brief: Brief, rng: Random, parent: Experiment | None, 
         "the hypothesis held",
     )
     return Experiment(
-        loop, hypothesis, files, attempts=1, stages=(StageRecord("full", None, 0, execution),),
+        loop, proposed, files, attempts=1, stages=(StageRecord("full", None, 0, execution),),
         scores={} if made is None else {"validation": made}, failure=failed, last_step="feedback", seconds=60.0,
         feedback=Feedback("failed" if failed else "accept" if loop % 3 == 0 else "reject", "posterior mean", seen,
                           "teach the second carry too, and leave the learning rate alone"),
@@ -119,6 +124,3 @@ def outcome(made: Experiment) -> Outcome:
     """What the run step hands to reflection."""
     decision = made.feedback.decision if made.feedback else "failed"
     return Outcome(made.validation, made.failure, decision, made.failure or "best posterior mean so far")
-
-
-__all__ = ["Candidate", "experiment", "failed_experiment", "outcome", "score", "trace"]

@@ -135,9 +135,10 @@ class Prompts:
 
         try:
             tree = self._environment.parse(source.text)
+            named = meta.find_undeclared_variables(tree)
         except jinja2.TemplateSyntaxError as error:
             raise RequestError(f"{source.origin}:{error.lineno}: {error.message}") from error
-        unknown = sorted(meta.find_undeclared_variables(tree) - VARIABLES - self._environment.globals.keys())
+        unknown = sorted(named - VARIABLES - self._environment.globals.keys())
         if unknown:
             lines = [found.lineno for found in tree.find_all(nodes.Name) if found.name == unknown[0]]
             valid = ", ".join(sorted(VARIABLES))
