@@ -86,8 +86,9 @@ def _limits(options: LlmOptions, timeouts: Timeouts) -> str:
     return (
         f"Every experiment trains on exactly {options.train_tokens} tokens: fewer rows are repeated, more are cut. "
         f"Only the assistant's turns count for the loss.\nMemory of one command: {memory}. Time: {times}. "
-        f"No network.\nA rehearsal with --limit {options.debug_rows} and {options.debug_tokens} training tokens comes "
-        f"first.\nCan be imported: {IMPORTABLE}; other packages only where the environment happens to have them."
+        f"No network.\nA rehearsal comes first: prepare_data.py --limit {options.debug_rows}"
+        + ("" if options.rehearse == "never" else f", then {options.debug_tokens} training tokens")
+        + f".\nCan be imported: {IMPORTABLE}; other packages only where the environment happens to have them."
     )
 
 

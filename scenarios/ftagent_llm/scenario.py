@@ -40,8 +40,8 @@ from ftagent.evaluation.prediction import (
 )
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import mistakes, score_file
-from ftagent_llm.data import TrainingData
 from ftagent_llm.broker_help import broker_help
+from ftagent_llm.data import TrainingData
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
 from ftagent_llm.models import ResolvedModel, resolve_model

@@ -72,7 +72,7 @@ def speak(settings: Settings, calls: Calls, note: Note, files_path: Path) -> Lan
 
     models = models_of(settings)
     client = build_client(settings, calls, note, files_path)
-    record = _record(client.backend, models, settings)
+    record = client.redactor.document(_record(client.backend, models, settings))
     return Language(client, _broker(client, record["pools"], settings, note), record)
 
 

@@ -1,4 +1,4 @@
-"""The llm agent with a scripted model and the real small model: three loops, killed in the middle, resumed, replayed."""
+"""The llm agent with a scripted and the real small model: three loops, killed in the middle, resumed, replayed."""
 
 from __future__ import annotations
 

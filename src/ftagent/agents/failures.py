@@ -36,9 +36,8 @@ def condense(failure: Execution, files: Collection[str], count: Count, limit: in
 
 
 def _head(failure: Execution) -> str:
-    facts = [f"stage {failure.stage} {_ENDS[failure.end]}"]
-    if failure.seconds:
-        facts.append(f"after {failure.seconds:.1f} s")
+    after = f" after {failure.seconds:.1f} s" if failure.seconds else ""
+    facts = [f"stage {failure.stage} {_ENDS[failure.end]}{after}"]
     for name, value in (("exit code", failure.exit_code), ("signal", failure.signal)):
         if value is not None:
             facts.append(f"{name} {value}")
