@@ -92,8 +92,10 @@ def repeat(run: RunFolder, settings: Settings, calls: Calls, note: Note) -> Lang
     return Language(client, _broker(client, recorded["pools"], settings, note), recorded)
 
 
-def lessons_for(request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note) -> tuple[str, ...]:
-    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off. `embeds`: an embedding model may be asked."""
+def lessons_for(
+    request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note, embeds: bool = True
+) -> tuple[str, ...]:
+    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off. `embeds`: a model may be asked for it."""
     path = memory_of(settings, files_path)
     if path is None:
         return ()
