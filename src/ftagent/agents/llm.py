@@ -59,6 +59,19 @@ class LlmAgent:
         """Render every prompt for sample loops. Raises RequestError with file and line of what a template lacks."""
         self._prompts(brief)
 
+    def prompt_tokens(self, brief: Brief) -> dict[Role, int]:
+        """Of the prompt of each role in a first loop, for forecasts."""
+        sizes: dict[Role, int] = {}
+        forms: dict[Role, type[replies.Reply]] = {
+            "propose": replies.proposal_type(brief), "code": replies.coding_type(brief),
+            "repair": replies.Repair, "reflect": replies.Reflection,
+        }  # fmt: skip
+        for role, asked in sample_steps(brief, self._lessons, self._options):
+            if role not in sizes:
+                texts = [message.content for message in self._messages(role, brief, asked, forms[role])]
+                sizes[role] = sum(self._client.count_tokens(role, text) for text in texts)
+        return sizes
+
     async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
         """Raises AgentUnavailable when this is one loop too many in a row without a usable proposal."""
         asked = asking.to_propose(brief, trace, self._lessons, self._options)
