@@ -86,6 +86,8 @@ class LlmScenario:
         missing."""
         self.options = options
         self.context = context
+        self.asks_models = context.llm and options.llm_data == "auto"
+        """Whether the data script may ask language models; `broker_help` says how."""
         self.benchmark = resolve_benchmark(context.benchmark, context.hub, context.files_path)
         if not context.base_model:
             raise RequestError(
@@ -94,11 +96,6 @@ class LlmScenario:
         self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
         self.data = TrainingData(self.benchmark, context, options.train_rows)
         self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
-
-    @property
-    def asks_models(self) -> bool:
-        """Whether the data script may ask language models; `broker_help` says how."""
-        return self.context.llm and self.options.llm_data == "auto"
 
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
