@@ -92,17 +92,25 @@ def repeat(run: RunFolder, settings: Settings, calls: Calls, note: Note) -> Lang
     return Language(client, _broker(client, recorded["pools"], settings, note), recorded)
 
 
-def lessons_for(request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note) -> tuple[str, ...]:
-    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off."""
-    if not settings.chat.memory:
+def lessons_for(
+    request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note, embeds: bool = True
+) -> tuple[str, ...]:
+    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off. `embeds`: a model may be asked for it."""
+    path = memory_of(settings, files_path)
+    if path is None:
         return ()
     from ftagent.agents import memory
     from ftagent.agents.lessons import task_of
 
-    task = task_of(asdict(request))
-    return memory.lessons_for(
-        memory.memory_path(files_path), task, brief, embed=_embedder(settings, files_path, note), note=note
-    )
+    embed = _embedder(settings, files_path, note) if embeds else None
+    return memory.lessons_for(path, task_of(asdict(request)), brief, embed=embed, note=note)
+
+
+def memory_of(settings: Settings, files_path: Path) -> Path | None:
+    """Where lessons are kept across runs; None when FTAGENT_MEMORY is off."""
+    from ftagent.agents.memory import memory_path
+
+    return memory_path(files_path) if settings.chat.memory else None
 
 
 def _record(backend: Backend, models: Mapping[Role, ModelChoice], settings: Settings) -> dict[str, Any]:

@@ -29,6 +29,16 @@ def test_a_vanished_workspace_is_named_with_the_way_back(tmp_path: Path) -> None
     assert (path / "best/params.json").is_file()
 
 
+def test_a_workspace_that_was_cut_short_gets_its_files(tmp_path: Path) -> None:
+    """As a full disk or a kill leaves it: the folder is there, the files are not."""
+    path, scenario = tmp_path / "run", noop(tmp_path)
+    drive(tmp_path / "whole", scenario)
+    drive(path, scenario, limits=Limits(loop_n=3, step_n=3))
+    (path / "workspaces/Loop_0/full").mkdir(parents=True)
+    drive(path, scenario)
+    assert story(path) == story(tmp_path / "whole")
+
+
 def test_going_back_needs_no_weights_that_were_dropped_on_purpose(tmp_path: Path) -> None:
     path, scenario = tmp_path / "run", noop(tmp_path, stages=1, items=200)
     drive(path, scenario, environment=LocalEnvironment())

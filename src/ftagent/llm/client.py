@@ -239,7 +239,7 @@ class ChatClient:
         try:
             return await with_retries(policy, attempt, lambda text: self._note(f"{role}: {text}"))
         except CallFailed as error:
-            raise explained(error, role, made) from None
+            raise explained(error, role, choice.model, made) from None
 
     def _worst(self, request: ChatRequest) -> Usage:
         """The largest usage that a request can have, by an estimate that is rather too large."""
