@@ -128,6 +128,18 @@ async def test_no_more_requests_than_max_retry_allows(start: Callable[..., Run])
     assert run.called == []
 
 
+async def test_a_parameter_that_the_model_refuses_costs_one_request_and_no_retry(start: Callable[..., Run]) -> None:
+    async with ChatServer(key=KEY, refused_parameters={"temperature"}) as server:
+        run = start(server, MAX_RETRY="0")
+        for _ in range(2):
+            await run.client.chat("propose", PLACE, ASK)
+        await run.client.close()
+    assert ["temperature" in request.body for request in server.requests] == [True, False, False]
+    assert [called.requests for called in run.called] == [2, 1]
+    assert len(run.notes) == 1
+    assert "does not take temperature" in run.notes[0]
+
+
 async def test_what_a_cut_stream_delivered_is_charged(start: Callable[..., Run]) -> None:
     async with ChatServer(key=KEY) as server:
         server.reply("one two three four").behave("cut", text="one two three four five six").reply("one two three four")
