@@ -31,10 +31,10 @@ def replay(
     log_dir: LogDirOption = None,
     json_: JsonOption = False,
 ) -> int:
-    """Run a recorded run again with its recorded replies; no key and no network are needed.
+    """Run a recorded run again and tell the first difference.
 
-    Prompts are made anew and compared with those that were sent; predictions are scored anew. Exit code 0: all is
-    equal; 1: the first difference is told.
+    Its models say again what they said: no key and no network are needed. Prompts are made anew and compared with
+    those that were sent; predictions are scored anew. Exit code 0: all is equal; 1: something differs.
     """
     from ftagent import replay as replaying
     from ftagent.cli.progress.plain import PlainLines
