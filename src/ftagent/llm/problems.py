@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftagent.core.errors import AgentUnavailable, FtagentError, NoUsableReply
+from ftagent.llm.retry import LONGEST_RETRY_AFTER
 from ftagent.llm.types import CallFailed, Role
 
 
@@ -26,6 +27,5 @@ def explained(error: CallFailed, role: Role, model: str, requests: int) -> Ftage
             return NoUsableReply(f"{role}: {told}")
         case _:
             times = "1 request" if requests == 1 else f"{requests} requests"
-            return AgentUnavailable(
-                f"{model}: no reply after {times} ({error}); `ftagent resume` goes on once it answers"
-            )
+            message = f"{model}: no reply after {times} ({error}); `ftagent resume` goes on once it answers"
+            return AgentUnavailable(message, (error.retry_after or 0) <= LONGEST_RETRY_AFTER, error.retry_after)
