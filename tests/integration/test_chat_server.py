@@ -24,7 +24,7 @@ PAGE = Path(__file__).parents[2] / "docs/models.md"
 KEY = "sk-canary-0123456789"
 PRICE = Price(prompt=1e-6, completion=2e-6)
 RETRIES = 2
-SECONDS = 1.0
+SECONDS = 3.0
 """Time limit of one request, where a case needs a short one."""
 
 
@@ -72,7 +72,7 @@ class Call:
         try:
             reply, _ = await with_retries(RetryPolicy(RETRIES, 0.01), attempt, self.notes.append)
         except CallFailed as failure:
-            raise explained(failure, "propose", asked, self.requests) from failure
+            raise explained(failure, "propose", asked.model, self.requests) from failure
         finally:
             self.seconds = asyncio.get_running_loop().time() - started
             await backend.close()
@@ -96,7 +96,7 @@ CASES: dict[str, Callable[[ChatServer], object]] = {
     "500 or 503 once": lambda server: server.behave("500"),
     "500 or 503 always": lambda server: server.behave("503", times=9),
     "never answers, once": lambda server: server.behave("hang"),
-    "answers too slowly, once": lambda server: server.behave("slow", text=GOOD, seconds=0.3),
+    "answers too slowly, once": lambda server: server.behave("slow", text=GOOD, seconds=0.7),
     "closes the connection before the reply": lambda server: server.behave("drop"),
     "closes the connection in the reply": lambda server: server.behave("cut", text=GOOD),
     "ends a stream without finish_reason": lambda server: server.behave("unfinished", text=GOOD),
