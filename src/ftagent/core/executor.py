@@ -96,12 +96,11 @@ class Executor:
     def open_workspace(self, candidate: Candidate) -> Path:
         """A candidate's workspace, made with its files in it. Raises WorkspaceMissing when it was there and is gone."""
         path, loop = self._session.folder.workspace(candidate.loop), candidate.loop
+        if path.exists():
+            return path
         if loop is not None and any(r.purpose != "debug" for r in self._session.state.experiments[loop].stages):
-            if not path.exists():
-                raise self.gone(loop, path)
-        elif not path.exists() or any(not (path / name).exists() for name in candidate.files):
-            # New, or cut short by a full disk or a kill before anything was executed in it.
-            Workspace(path).write(candidate.files, durable=False)
+            raise self.gone(loop, path)
+        Workspace(path).create(candidate.files)
         return path
 
     def gone(self, loop: int, path: Path) -> WorkspaceMissing:
