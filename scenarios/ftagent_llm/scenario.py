@@ -7,7 +7,6 @@ here.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -29,16 +28,47 @@ from ftagent.core.types import (
     Split,
     Stage,
 )
-from ftagent.evaluation.prediction import PREDICT_COMMAND, PREDICTIONS, TOOLKIT_VARIABLES, Decoding, prediction_files
+from ftagent.evaluation.prediction import (
+    CONFIG,
+    PREDICT_COMMAND,
+    PREDICTIONS,
+    QUESTIONS,
+    TOOLKIT_VARIABLES,
+    Decoding,
+    prediction_files,
+)
 from ftagent.evaluation.registry import resolve_benchmark
-from ftagent.evaluation.scoring import score_file
+from ftagent.evaluation.scoring import mistakes, score_file
+from ftagent_llm.broker_help import broker_help
+from ftagent_llm.configs import layer_count, merged, read_yaml
 from ftagent_llm.data import TrainingData
+from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
-from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
+from ftagent_llm.models import ResolvedModel, resolve_model
 from ftagent_llm.options import LlmOptions
-from ftagent_llm.space import ARITHMETIC_FORMATS, SHORT_FORMATS, SOLUTION_FORMATS, build_space, render
+from ftagent_llm.space import (
+    ARITHMETIC_FORMATS,
+    SHORT_FORMATS,
+    SOLUTION_FORMATS,
+    TEMPLATES,
+    build_space,
+    read_prompts,
+    render,
+)
 
 MODEL_FOLDER = "model"
+DEBUG_FOLDER = "model_debug"
+WRITTEN = (
+    "train.jsonl",
+    "train_stage.yaml",
+    MODEL_FOLDER,
+    DEBUG_FOLDER,
+    QUESTIONS,
+    CONFIG,
+    PREDICTIONS,
+    "metrics.jsonl",
+)
+"""What stages write: a file of an experiment in its place could stand in for checked rows or for a result."""
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
 JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
 "content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
@@ -56,6 +86,8 @@ class LlmScenario:
         missing."""
         self.options = options
         self.context = context
+        self.asks_models = context.llm and options.llm_data == "auto"
+        """Whether the data script may ask language models; `broker_help` says how."""
         self.benchmark = resolve_benchmark(context.benchmark, context.hub, context.files_path)
         if not context.base_model:
             raise RequestError(
@@ -63,8 +95,7 @@ class LlmScenario:
             )
         self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
         self.data = TrainingData(self.benchmark, context, options.train_rows)
-        hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
-        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
+        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
 
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
@@ -72,7 +103,7 @@ class LlmScenario:
         formats: Sequence[str] = SOLUTION_FORMATS if self.data.solved else SHORT_FORMATS
         if self.data.arithmetic:
             formats = ARITHMETIC_FORMATS
-        return build_space(self.options, len(self.data.rows), formats, _layers(self.model.path))
+        return build_space(self.options, len(self.data.rows), formats, layer_count(self.model.path))
 
     def brief(self) -> Brief:
         counts = {split: len(self.data.items(split)) for split in ("validation", "confirm", "test")}
@@ -90,6 +121,18 @@ class LlmScenario:
             space=self.space,
             render=self.render,
             model_folder=MODEL_FOLDER,
+            details=self._details,
+            required_files=TEMPLATES,
+            reserved_files=WRITTEN,
+            prompts=read_prompts(),
+        )
+
+    @cached_property
+    def _details(self) -> str:
+        fixed = self._fixed(debug=False).keys() | {"epochs"}
+        models = broker_help() if self.asks_models else ""
+        return describe_details(
+            self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed, models
         )
 
     def render(self, params: Mapping[str, Any]) -> Files:
@@ -120,11 +163,13 @@ class LlmScenario:
             self.data.check(workspace / "train.jsonl")
 
     async def score(self, predictions: Path, split: Split) -> Score:
-        """Error categories are kept for validation only: they steer, and the other splits must not."""
-        score, _ = await asyncio.to_thread(
+        """Errors and mistakes are kept for validation only: they steer, and the other splits must not."""
+        score, graded = await asyncio.to_thread(
             score_file, self.benchmark, self.data.items(split), predictions, self.context.pass_k
         )
-        return score if split == "validation" else replace(score, errors={})
+        if split == "validation":
+            return replace(score, mistakes=mistakes(graded))
+        return replace(score, errors={})
 
     def _prepare(self, purpose: Purpose) -> Stage:
         debug = purpose == "debug"
@@ -135,6 +180,7 @@ class LlmScenario:
             ("python", "prepare_data.py", *(("--limit", str(self.options.debug_rows)) if debug else ())),
             time_limit=limits.debug_data_processing if debug else limits.data_processing,
             resources=Resources(memory_mb=self.options.memory_mb),
+            llm=self.asks_models,
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),
@@ -142,18 +188,7 @@ class LlmScenario:
 
     def _train(self, candidate: Candidate, purpose: Purpose) -> Stage:
         debug = purpose == "debug"
-        output = "model_debug" if debug else MODEL_FOLDER
-        fixed = {
-            "model": str(self.model.path),
-            "data": "train.jsonl",
-            "output": output,
-            "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
-            "seed": self.context.seed,
-            "dtype": self.options.dtype,
-            "device": self.options.device,
-            "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
-            "pack_tokens": self.options.pack_tokens,
-        }
+        fixed = self._fixed(debug)
         limits = self.context.timeouts
         return Stage(
             "train",
@@ -163,10 +198,24 @@ class LlmScenario:
             resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
             mounts=(Mount("MODEL", str(self.model.path)),),
             variables=TOOLKIT_VARIABLES,
-            files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
+            files={"train_stage.yaml": merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
-            outputs=(output,),
+            outputs=(fixed["output"],),
         )
+
+    def _fixed(self, debug: bool) -> dict[str, Any]:
+        """Keys of a training that no experiment chooses."""
+        return {
+            "model": str(self.model.path),
+            "data": "train.jsonl",
+            "output": DEBUG_FOLDER if debug else MODEL_FOLDER,
+            "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
+            "seed": self.context.seed,
+            "dtype": self.options.dtype,
+            "device": self.options.device,
+            "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
+            "pack_tokens": self.options.pack_tokens,
+        }
 
     def _predict(self, candidate: Candidate, split: Split) -> list[Stage]:
         items = self.data.items(split)
@@ -174,7 +223,7 @@ class LlmScenario:
             return []
         model, adapter = str(self.model.path), None
         if candidate.loop is not None:
-            full = _yaml(candidate.files.get("train.yaml", "")).get("method") == "full"
+            full = read_yaml(candidate.files.get("train.yaml", "")).get("method") == "full"
             model, adapter = (MODEL_FOLDER, None) if full else (model, MODEL_FOLDER)
         files = prediction_files(self.benchmark, items, self.decoding, model, adapter)
         return [
@@ -219,32 +268,3 @@ def decoding_of(options: LlmOptions, context: ScenarioContext, max_new_tokens: i
         batch_size=options.predict_batch_size,
         batch_tokens=options.predict_batch_tokens,
     )
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}
-    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-
-
-def _merged(text: str, fixed: Mapping[str, Any]) -> str:
-    """An experiment's keys with those that no experiment chooses. What is not YAML stays: the toolkit says
-    why."""
-    import yaml
-
-    values = _yaml(text)
-    if not values and text.strip():
-        return text
-    values.pop("epochs", None)
-    return str(yaml.safe_dump({**values, **fixed}, sort_keys=True))
-
-
-def _layers(model: Path) -> int:
-    try:
-        return int(json.loads((model / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.core import events
+from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, ScenarioContext
 from ftagent.core.engine import Ended, Engine, EngineOptions
 from ftagent.core.events import Limits, Place
@@ -28,6 +29,9 @@ class Nowhere:
     sealed = True
 
     async def prepare(self, purpose: Purpose) -> None: ...
+
+    async def modules(self) -> frozenset[str]:
+        return frozenset()
 
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         raise AssertionError(f"{stage.name} was executed")
@@ -53,6 +57,7 @@ def drive(
     place: Place | None = None,
     observer: Observer | None = None,
     options: EngineOptions | None = None,
+    calls: Calls | None = None,
 ) -> Ended:
     """One session of the run at `path`, made if it is not there: what `run` and `resume` do, without their words."""
     path.mkdir(parents=True, exist_ok=True)
@@ -69,6 +74,8 @@ def drive(
             if place is not None:
                 session.rewind(place)
             session.change_limits(limits)
+            if calls is not None:
+                calls.open(session)
             engine = Engine(
                 session, scenario, agent or ScriptedAgent(ACTS), environment or Nowhere(), options or EngineOptions()
             )

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 
 from ftagent.core import events
+from ftagent.core.check import STATIC_CHECK, static_check
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.files import make_folder
+from ftagent.core.headroom import Headroom
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
 from ftagent.core.statistics import score_of
-from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
+from ftagent.core.types import Brief, Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
 
 PREDICTIONS = "predictions.jsonl"
@@ -29,24 +31,39 @@ class Executor:
         self._model_folder = model_folder
         self._scenario = scenario
         self._environment = environment
+        self._headroom = Headroom(session, scenario)
 
     async def stages(
         self, candidate: Candidate, purpose: Purpose, split: Split | None = None, attempt: int = 0
     ) -> Execution | None:
         """Execute what is not recorded yet. Returns the execution that failed; None when all ended well.
 
-        Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing.
+        Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing; LimitReached before a full stage that would end
+        after `--timeout`.
         """
         await self._environment.prepare(purpose)
         for stage in self._scenario.stages(candidate, purpose, split):
             done = self._session.find_stage(candidate.loop, purpose, split, attempt, stage.name)
             if done is None:
+                if purpose == "full" and candidate.loop is not None:
+                    self._headroom.check(candidate.loop, stage)
                 execution = await self._execute(stage, candidate, split, attempt)
             else:
                 execution = done.execution
             if not execution.ok:
                 return execution
         return None
+
+    async def check(self, candidate: Candidate, attempt: int, brief: Brief) -> Execution | None:
+        """What can be said against a candidate's files unexecuted, journaled like a stage: a replay may not know what
+        was importable. Raises EnvironmentUnavailable."""
+        if done := self._session.find_stage(candidate.loop, "debug", None, attempt, STATIC_CHECK):
+            return done.execution
+        modules = await self._environment.modules()
+        failed = static_check(candidate.files, brief.required_files, modules, brief.reserved_files)
+        if failed:
+            self._session.record(events.StageFinished(candidate.loop, attempt, "debug", None, failed))
+        return failed
 
     async def score(self, candidate: Candidate, split: Split) -> tuple[Score | None, str]:
         """Predict on `split` and score outside. (None, why) where there is no score."""
@@ -83,7 +100,7 @@ class Executor:
             return path
         if loop is not None and any(r.purpose != "debug" for r in self._session.state.experiments[loop].stages):
             raise self.gone(loop, path)
-        Workspace(path).write(candidate.files, durable=False)
+        Workspace(path).create(candidate.files)
         return path
 
     def gone(self, loop: int, path: Path) -> WorkspaceMissing:
@@ -150,8 +167,9 @@ class Executor:
 
 def describe(execution: Execution) -> str:
     """One line: how a stage ended and the best hint at why."""
+    code = "failed" if execution.exit_code is None else f"exit code {execution.exit_code}"
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
-               "lost": "lost by the environment", "failed": f"exit code {execution.exit_code}"}  # fmt: skip
+               "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
     hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
     if execution.detail.startswith("refused:"):

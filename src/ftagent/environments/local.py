@@ -21,6 +21,7 @@ from ftagent.core.protocols import OnLine
 from ftagent.core.types import Execution, Purpose, Stage
 from ftagent.environments import limits, proctree, sandbox
 from ftagent.environments.ending import Ending, Stopped, classify
+from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
 from ftagent.environments.process import Report, Running, start_plain, start_sandboxed
 from ftagent.environments.stages import absolute, refusal, without_outputs
@@ -53,6 +54,7 @@ class LocalEnvironment:
 
     def __init__(self, options: LocalOptions | None = None) -> None:
         self.options = options or LocalOptions()
+        self._modules: frozenset[str] | None = None
 
     @cached_property
     def _why_plain(self) -> str:
@@ -91,6 +93,11 @@ class LocalEnvironment:
         if self.options.sandbox == "bubblewrap" and self._why_plain:
             raise EnvironmentUnavailable(self._why_plain, "--env local with sandbox `none` works without it")
         limits.sweep(self._places)
+
+    async def modules(self) -> frozenset[str]:
+        if self._modules is None:
+            self._modules = await importable(self)
+        return self._modules
 
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """See `Environment`. Raises EnvironmentUnavailable, StorageFull, and whatever `on_line` raises.
