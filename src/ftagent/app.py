@@ -154,7 +154,7 @@ def evaluate(
     hub, tune = parts.hub_access(settings), settings.finetune
     access = HubSettings(hub.token, hub.endpoint, hub.offline, settings.hub.hf_home)
     model = resolve_model(request.model, tune.file_path.absolute(), access)
-    environment, _ = parts.environment_of(request.env)
+    environment, _ = parts.environment_of(request.env, settings, note=on_line)
     temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
     decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)
 

@@ -103,7 +103,7 @@ def _assemble(
 ) -> Parts:
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
-    environment, notes = environment_of(request.env, request.parallel or 1)
+    environment, notes = environment_of(request.env, settings, request.parallel or 1, request.scenario, note)
     if talk is not None:
         _check_boundary(request, environment)
         environment = BrokeredEnvironment(environment, talk.open_broker)
@@ -211,12 +211,24 @@ def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
     return request.gpus
 
 
-def environment_of(kind: str, parallel: int = 1) -> tuple[Environment, list[str]]:
+def environment_of(
+    kind: str,
+    settings: Settings,
+    parallel: int = 1,
+    scenario: str = "llm",
+    note: Callable[[str], None] = _silent,
+) -> tuple[Environment, list[str]]:
     """The environment and, where it is no security boundary, the line that says so. Raises RequestError."""
     from ftagent.environments import registry
+    from ftagent.environments.conda import CondaOptions
     from ftagent.environments.leased import LeasedEnvironment, default_folder
 
-    inner = registry.create(kind)
+    conda = CondaOptions(
+        purpose="tabular" if scenario == "tabular" else "llm",
+        environment=settings.environments.conda_env or "",
+        folder=_files(settings) / "conda",
+    )
+    inner = registry.create(kind, conda=conda, on_line=note)
     environment = LeasedEnvironment(inner, default_folder(), parallel)
     return environment, [] if inner.sealed else [inner.describe()]
 

@@ -40,6 +40,8 @@ class LocalOptions:
     """What a leading `python` in a command means."""
     readable: tuple[Path, ...] = ()
     """Further files and folders that a sandboxed command may read."""
+    import_roots: tuple[Path, ...] | None = None
+    """Folders for PYTHONPATH, readable in a sandbox; None: where this package and its site packages lie."""
     variables: tuple[str, ...] = ()
     """Names of further variables of the host that reach a command."""
     output_cap_bytes: int = 8 * 1024 * 1024
@@ -72,7 +74,8 @@ class LocalEnvironment:
 
     @cached_property
     def _import_roots(self) -> tuple[Path, ...]:
-        return sandbox.import_roots(self.options.python)
+        given = self.options.import_roots
+        return sandbox.import_roots(self.options.python) if given is None else given
 
     @cached_property
     def _program_folders(self) -> tuple[Path, ...]:

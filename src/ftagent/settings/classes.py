@@ -170,6 +170,14 @@ class FleetSettings(Group):
     sync_url: str | None = variable("FT_SYNC_URL", None, "fleet", "Remote of sync", pending=True)
 
 
+class EnvironmentSettings(Group):
+    """Where commands execute."""
+
+    conda_env: str | None = variable(
+        "FTAGENT_CONDA_ENV", None, "environments", "Name or folder of your conda environment, or a specification file"
+    )
+
+
 class DeviceSettings(Group):
     """GPUs."""
 

@@ -17,6 +17,7 @@ from ftagent.settings import dotenv
 from ftagent.settings.classes import (
     ChatSettings,
     DeviceSettings,
+    EnvironmentSettings,
     FleetSettings,
     Group,
     HubSettings,
@@ -33,6 +34,7 @@ GROUPS: dict[str, type[Group]] = {
     "finetune": FineTuneSettings,
     "tabular": TabularSettings,
     "fleet": FleetSettings,
+    "environments": EnvironmentSettings,
     "device": DeviceSettings,
 }
 _OURS = ("FT_", "DS_", "FTAGENT_")
@@ -43,7 +45,7 @@ _CREDENTIAL = re.compile(
     r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|REGION_NAME|BEARER_TOKEN_BEDROCK)"
     r"|(VERTEXAI|VERTEX|WATSONX|WX|DATABRICKS)_[A-Z_]+"
 )
-_PENDING_ENVIRONMENTS = ("docker", "conda", "ray")
+_PENDING_ENVIRONMENTS = ("docker", "ray")
 _SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)
 
@@ -73,6 +75,7 @@ class Settings:
     finetune: FineTuneSettings
     tabular: TabularSettings
     fleet: FleetSettings
+    environments: EnvironmentSettings
     device: DeviceSettings
     values: tuple[Value, ...] = ()
     """Every variable, in the order of `.env.example`."""

@@ -106,6 +106,7 @@ DEFAULTS: dict[str, Any] = {
     "DS_DOCKERFILE_FOLDER_PATH": None, "DS_IF_USING_MLE_DATA": False, "DS_SAMPLE_DATA_BY_LLM": False,
     "CUDA_VISIBLE_DEVICES": None, "BACKEND": None, "FT_UPDATE_LLAMA_FACTORY": None, "OPENAI_API_KEY": None,
     "OPENAI_API_BASE": None, "LOG_FORMAT_CONSOLE": None, "FTAGENT_PROMPTS_PATH": None, "FTAGENT_MEMORY": True,
+    "FTAGENT_CONDA_ENV": None,
 }  # fmt: skip
 
 
@@ -138,11 +139,10 @@ def test_every_value_of_that_file_is_effective_or_warned_about_once(tmp_path: Pa
     for name in EFFECTIVE:
         variable = value(settings, name).variable
         said = [note for note in settings.notes if re.match(rf"{name}\b", note)]
-        # conda is a value that this version cannot follow, of a variable that it does.
-        wanted = 1 if variable.pending or variable.replaced_by or name == "FT_CODER_COSTEER_ENV_TYPE" else 0
+        wanted = 1 if variable.pending or variable.replaced_by else 0
         assert len(said) == wanted, name
-    # What has no effect: another loop's backend and trainer, and environments that are still to come.
-    ineffective = ["BACKEND", "FT_CODER_COSTEER_ENV_TYPE=conda", "FT_DOCKER_ENABLE_CACHE", "FT_UPDATE_LLAMA_FACTORY"]
+    # What has no effect: another loop's backend and trainer, and what is still to come.
+    ineffective = ["BACKEND", "FT_DOCKER_ENABLE_CACHE", "FT_UPDATE_LLAMA_FACTORY"]
     assert sorted(note.split()[0] for note in settings.notes) == ineffective
     assert any("LiteLLM is the only backend" in note for note in settings.notes)
 
