@@ -45,16 +45,22 @@ class TrainingData:
     def rows(self) -> list[TrainingRow]:
         """At most as many as asked for, equally from each dataset. Raises RequestError when there are
         none."""
+        rows = [row for found in self.by_dataset.values() for row in found]
+        if not rows:
+            raise RequestError(f"{', '.join(self._names)}: no rows are left to train on")
+        return rows
+
+    @cached_property
+    def by_dataset(self) -> dict[str, list[TrainingRow]]:
+        """The rows of each dataset."""
         share = max(1, self._size // len(self._sources))
-        rows: list[TrainingRow] = []
+        rows: dict[str, list[TrainingRow]] = {}
         for source in self._sources:
             found = source.training_rows(share)
             if source is not self._benchmark:
                 gate = OverlapGate(self._all_items, self._benchmark.duplicate_keys)
                 found = [row for row in found if gate.hit(row.question, row.solution) is None]
-            rows += found
-        if not rows:
-            raise RequestError(f"{', '.join(self._names)}: no rows are left to train on")
+            rows.setdefault(source.name, []).extend(found)
         return rows
 
     @cached_property

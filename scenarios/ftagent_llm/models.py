@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftagent.core.context import HubAccess
 from ftagent.core.errors import RequestError
 
 WEIGHT_PATTERNS = ("*.json", "*.safetensors", "*.model", "*.jinja", "*.txt", "LICENSE*", "README.md")
@@ -43,25 +44,16 @@ class ResolvedModel:
     origin: str
 
 
-@dataclass(frozen=True)
-class HubSettings:
-    """HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HOME as the settings hold them."""
-
-    token: str = ""
-    endpoint: str = ""
-    offline: bool = False
-    home: Path | None = None
-
-
 def list_models() -> list[CatalogueEntry]:
     """The catalogue in the order of its file."""
     text = (Path(__file__).parent / "models.json").read_text(encoding="utf-8")
     return [CatalogueEntry(**entry) for entry in json.loads(text)]
 
 
-def resolve_model(name: str, files_path: Path, hub: HubSettings | None = None) -> ResolvedModel:
+def resolve_model(name: str, files_path: Path, hub: HubAccess | None = None) -> ResolvedModel:
     """The model that `name` means, downloaded or converted under `files_path`/models where it has to be.
 
+    Where `hub.home` is set, downloads are kept there instead.
     Raises RequestError: no such path, alias or hub model, no hub, missing package, no safetensors.
     """
     for entry in list_models():
@@ -72,7 +64,7 @@ def resolve_model(name: str, files_path: Path, hub: HubSettings | None = None) -
         return _from_folder(local)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise RequestError(f"base model {name!r}: no such folder; {_valid_names()}")
-    return _from_hub(name, files_path, hub or HubSettings())
+    return _from_hub(name, files_path, hub or HubAccess())
 
 
 def _valid_names() -> str:
@@ -106,7 +98,7 @@ def count_parameters(path: Path) -> int:
     return total
 
 
-def _from_hub(name: str, files_path: Path, hub: HubSettings) -> ResolvedModel:
+def _from_hub(name: str, files_path: Path, hub: HubAccess) -> ResolvedModel:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         HfHubHTTPError,

@@ -29,16 +29,45 @@ from ftagent.core.types import (
     Split,
     Stage,
 )
-from ftagent.evaluation.prediction import PREDICT_COMMAND, PREDICTIONS, TOOLKIT_VARIABLES, Decoding, prediction_files
+from ftagent.evaluation.prediction import (
+    CONFIG,
+    PREDICT_COMMAND,
+    PREDICTIONS,
+    QUESTIONS,
+    TOOLKIT_VARIABLES,
+    Decoding,
+    prediction_files,
+)
 from ftagent.evaluation.registry import resolve_benchmark
-from ftagent.evaluation.scoring import score_file
+from ftagent.evaluation.scoring import mistakes, score_file
 from ftagent_llm.data import TrainingData
+from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
-from ftagent_llm.models import HubSettings, ResolvedModel, resolve_model
+from ftagent_llm.models import ResolvedModel, resolve_model
 from ftagent_llm.options import LlmOptions
-from ftagent_llm.space import ARITHMETIC_FORMATS, SHORT_FORMATS, SOLUTION_FORMATS, build_space, render
+from ftagent_llm.space import (
+    ARITHMETIC_FORMATS,
+    SHORT_FORMATS,
+    SOLUTION_FORMATS,
+    TEMPLATES,
+    build_space,
+    read_prompts,
+    render,
+)
 
 MODEL_FOLDER = "model"
+DEBUG_FOLDER = "model_debug"
+WRITTEN = (
+    "train.jsonl",
+    "train_stage.yaml",
+    MODEL_FOLDER,
+    DEBUG_FOLDER,
+    QUESTIONS,
+    CONFIG,
+    PREDICTIONS,
+    "metrics.jsonl",
+)
+"""What stages write: a file of an experiment in its place could stand in for checked rows or for a result."""
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
 JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
 "content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
@@ -63,8 +92,7 @@ class LlmScenario:
             )
         self.decoding = decoding_of(options, context, self.benchmark.max_new_tokens)
         self.data = TrainingData(self.benchmark, context, options.train_rows)
-        hub = HubSettings(context.hub.token, context.hub.endpoint, context.hub.offline)
-        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, hub)
+        self.model: ResolvedModel = resolve_model(context.base_model, context.files_path, context.hub)
 
     @cached_property
     def space(self) -> tuple[Parameter, ...]:
@@ -90,6 +118,17 @@ class LlmScenario:
             space=self.space,
             render=self.render,
             model_folder=MODEL_FOLDER,
+            details=self._details,
+            required_files=TEMPLATES,
+            reserved_files=WRITTEN,
+            prompts=read_prompts(),
+        )
+
+    @cached_property
+    def _details(self) -> str:
+        fixed = self._fixed(debug=False).keys() | {"epochs"}
+        return describe_details(
+            self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed
         )
 
     def render(self, params: Mapping[str, Any]) -> Files:
@@ -120,11 +159,13 @@ class LlmScenario:
             self.data.check(workspace / "train.jsonl")
 
     async def score(self, predictions: Path, split: Split) -> Score:
-        """Error categories are kept for validation only: they steer, and the other splits must not."""
-        score, _ = await asyncio.to_thread(
+        """Errors and mistakes are kept for validation only: they steer, and the other splits must not."""
+        score, graded = await asyncio.to_thread(
             score_file, self.benchmark, self.data.items(split), predictions, self.context.pass_k
         )
-        return score if split == "validation" else replace(score, errors={})
+        if split == "validation":
+            return replace(score, mistakes=mistakes(graded))
+        return replace(score, errors={})
 
     def _prepare(self, purpose: Purpose) -> Stage:
         debug = purpose == "debug"
@@ -142,18 +183,7 @@ class LlmScenario:
 
     def _train(self, candidate: Candidate, purpose: Purpose) -> Stage:
         debug = purpose == "debug"
-        output = "model_debug" if debug else MODEL_FOLDER
-        fixed = {
-            "model": str(self.model.path),
-            "data": "train.jsonl",
-            "output": output,
-            "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
-            "seed": self.context.seed,
-            "dtype": self.options.dtype,
-            "device": self.options.device,
-            "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
-            "pack_tokens": self.options.pack_tokens,
-        }
+        fixed = self._fixed(debug)
         limits = self.context.timeouts
         return Stage(
             "train",
@@ -165,8 +195,22 @@ class LlmScenario:
             variables=TOOLKIT_VARIABLES,
             files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
-            outputs=(output,),
+            outputs=(fixed["output"],),
         )
+
+    def _fixed(self, debug: bool) -> dict[str, Any]:
+        """Keys of a training that no experiment chooses."""
+        return {
+            "model": str(self.model.path),
+            "data": "train.jsonl",
+            "output": DEBUG_FOLDER if debug else MODEL_FOLDER,
+            "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
+            "seed": self.context.seed,
+            "dtype": self.options.dtype,
+            "device": self.options.device,
+            "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
+            "pack_tokens": self.options.pack_tokens,
+        }
 
     def _predict(self, candidate: Candidate, split: Split) -> list[Stage]:
         items = self.data.items(split)
@@ -226,7 +270,7 @@ def _yaml(text: str) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: 2026-99-99 is no date
         return {}
     return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
 

@@ -60,6 +60,12 @@ def render(params: Mapping[str, Any], space: Sequence[Parameter], options: LlmOp
     return {name: environment.get_template(f"{name}.jinja").render(values, seed=seed) for name in TEMPLATES}
 
 
+def read_prompts() -> dict[str, str]:
+    """The scenario's prompts by name."""
+    folder = Path(__file__).parent / "prompts"
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
+
+
 def _choice(name: str, choices: Sequence[Any], default: Any, description: str) -> Parameter:
     return Parameter(name, "choice", default=default, choices=tuple(choices), description=description)
 

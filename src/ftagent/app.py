@@ -149,11 +149,10 @@ def evaluate(
     """
     from ftagent.evaluation.evaluate import evaluate as measure
     from ftagent.evaluation.prediction import Decoding
-    from ftagent_llm.models import HubSettings, resolve_model
+    from ftagent_llm.models import resolve_model
 
-    hub, tune = parts.hub_access(settings), settings.finetune
-    access = HubSettings(hub.token, hub.endpoint, hub.offline, settings.hub.hf_home)
-    model = resolve_model(request.model, tune.file_path.absolute(), access)
+    tune = settings.finetune
+    model = resolve_model(request.model, tune.file_path.absolute(), parts.hub_access(settings))
     environment, _ = parts.environment_of(request.env, settings, note=on_line)
     temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
     decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)

@@ -45,8 +45,12 @@ class Language:
     def agent(self, brief: Brief, lessons: Sequence[str], settings: Settings) -> Agent:
         """Raises RequestError for a template that does not render."""
         from ftagent.agents.llm import LlmAgent
+        from ftagent.agents.prompting import templates_in
 
-        return LlmAgent(self.client, brief, templates=overrides(settings), lessons=lessons)
+        folder = settings.chat.prompts_path
+        agent = LlmAgent(self.client, templates_in(folder) if folder else None, lessons)
+        agent.check(brief)
+        return agent
 
 
 def agent_name(request: RunRequest, settings: Settings) -> str:
@@ -93,24 +97,12 @@ def lessons_for(request: RunRequest, settings: Settings, brief: Brief, files_pat
     if not settings.chat.memory:
         return ()
     from ftagent.agents import memory
+    from ftagent.agents.lessons import task_of
 
-    task = memory.task_of(asdict(request))
+    task = task_of(asdict(request))
     return memory.lessons_for(
         memory.memory_path(files_path), task, brief, embed=_embedder(settings, files_path, note), note=note
     )
-
-
-def overrides(settings: Settings) -> dict[str, str]:
-    """The user's templates by name. Raises RequestError for a folder that cannot be read."""
-    folder = settings.chat.prompts_path
-    if folder is None:
-        return {}
-    if not folder.is_dir():
-        raise RequestError(f"FTAGENT_PROMPTS_PATH: {folder} is no folder; it holds files such as propose.jinja")
-    try:
-        return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"FTAGENT_PROMPTS_PATH: {folder}: cannot be read ({error})") from error
 
 
 def _record(backend: Backend, models: Mapping[Role, ModelChoice], settings: Settings) -> dict[str, Any]:

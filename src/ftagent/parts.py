@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import hardware, language, plugins
+from ftagent import language, plugins
+from ftagent.core import hardware
 from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
 from ftagent.core.engine import EngineOptions
@@ -150,7 +151,7 @@ def hub_access(settings: Settings) -> HubAccess:
     """How models and datasets are fetched."""
     hub = settings.hub
     token = hub.hf_token.get_secret_value() if hub.hf_token else ""
-    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror)
+    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror, hub.hf_home)
 
 
 def _env(request: RunRequest, settings: Settings) -> str:

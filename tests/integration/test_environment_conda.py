@@ -50,6 +50,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> CondaOptions:
     return options
 
 
+def read(path: str) -> str:
+    return Path(path).read_text()
+
+
 def unsealed(options: CondaOptions) -> CondaOptions:
     return CondaOptions(environment=options.environment, folder=options.folder, local=LocalOptions(sandbox="none"))
 
@@ -188,12 +192,17 @@ async def test_a_changed_specification_makes_another_environment(made: CondaOpti
     assert before.ready()
 
 
-async def test_an_exact_list_of_packages_is_a_specification(made: CondaOptions, tmp_path: Path) -> None:
+@pytest.fixture
+def exact(made: CondaOptions, tmp_path: Path) -> Path:
     program = conda_program.find(os.environ)
     command = [str(program.path), "list", "--explicit", "--md5", "--prefix", str(CondaEnvironment(made).prefix)]
     listed = tmp_path / "exact.txt"
     listed.write_text(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    environment = CondaEnvironment(CondaOptions(environment=str(listed), folder=tmp_path / "conda"))
+    return listed
+
+
+async def test_an_exact_list_of_packages_is_a_specification(exact: Path, tmp_path: Path) -> None:
+    environment = CondaEnvironment(CondaOptions(environment=str(exact), folder=tmp_path / "conda"))
     done, lines = await python(environment, tmp_path, "import sys; print(sys.version_info[:2])")
     assert (done.end, lines) == ("ok", ["(3, 11)"])
 
@@ -215,28 +224,36 @@ async def test_why_conda_failed_is_said_in_one_line(
     text = str(caught.value)
     assert "\n" not in text
     assert str(path) in text
-    log = Path(text.rpartition("its log is ")[2])
-    assert why in log.read_text()
+    assert why in read(text.rpartition("its log is ")[2])
     assert not environment.prefix.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-async def test_a_full_disk_is_no_fault_of_the_specification(tmp_path: Path) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", str(small)], check=True)
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", str(folder)], check=True)
     try:
-        environment = CondaEnvironment(CondaOptions(environment=str(spec(tmp_path)), folder=small / "conda"))
-        with pytest.raises(StorageFull, match="no space left for the conda environment"):
-            await environment.prepare("debug")
-        assert not environment.prefix.exists()
+        yield folder
     finally:
-        subprocess.run(["umount", str(small)], check=True)
+        subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_an_environment_of_the_user_is_used_as_it_is(made: CondaOptions, tmp_path: Path) -> None:
+async def test_a_full_disk_is_no_fault_of_the_specification(small_disk: Path, tmp_path: Path) -> None:
+    environment = CondaEnvironment(CondaOptions(environment=str(spec(tmp_path)), folder=small_disk / "conda"))
+    with pytest.raises(StorageFull, match="no space left for the conda environment"):
+        await environment.prepare("debug")
+    assert not environment.prefix.exists()
+
+
+async def test_an_environment_of_the_user_is_used_as_it_is(
+    made: CondaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """By name and by folder; its packages may change, which caches must see."""
     prefix = CondaEnvironment(made).prefix
+    monkeypatch.setenv("CONDA_ENVS_DIRS", str(prefix.parent))
     for named in (prefix.name, str(prefix)):
         environment = CondaEnvironment(CondaOptions(environment=named, folder=tmp_path / "conda"))
         assert environment.prefix == prefix

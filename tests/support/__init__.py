@@ -29,6 +29,9 @@ class Nowhere:
 
     async def prepare(self, purpose: Purpose) -> None: ...
 
+    async def modules(self) -> frozenset[str]:
+        return frozenset()
+
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         raise AssertionError(f"{stage.name} was executed")
 

@@ -22,6 +22,9 @@ class Counting:
 
     async def prepare(self, purpose: Purpose) -> None: ...
 
+    async def modules(self) -> frozenset[str]:
+        return frozenset()
+
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         self.gpus.append(stage.resources.gpus)
         self.running += 1

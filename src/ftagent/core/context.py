@@ -11,21 +11,28 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class HubAccess:
-    """How models and datasets are fetched. `mirror`: a folder with `mirror.json`, used instead of the hub."""
+    """How models and datasets are fetched. `mirror`: a folder with `mirror.json`, used instead of the hub.
+
+    `home`: the hub's cache (HF_HOME); None keeps what is fetched under FT_FILE_PATH.
+    """
 
     token: str = field(default="", repr=False)
     endpoint: str = ""
     offline: bool = False
     mirror: Path | None = None
+    home: Path | None = None
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One device: its id, its name and its memory in MiB."""
+    """One device: its id, its name and its memory in MiB; 0 is unknown."""
 
     id: str
     name: str
     memory_mb: int
+
+    def describe(self) -> str:
+        return f"{self.name} ({self.memory_mb} MiB)" if self.memory_mb else self.name
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Hardware:
 
     def describe(self) -> str:
         """One line for people and prompts."""
-        devices = ", ".join(f"{gpu.name} ({gpu.memory_mb} MiB)" for gpu in self.gpus) or "no GPU"
+        devices = ", ".join(gpu.describe() for gpu in self.gpus) or "no GPU"
         memory = f"{self.memory_mb / 1024:.0f} GiB of memory" if self.memory_mb else "unknown memory"
         return f"{self.cpus} CPU cores, {memory}, {devices}"
 

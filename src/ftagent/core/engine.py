@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from ftagent.core import events, policy
-from ftagent.core.check import static_check
 from ftagent.core.errors import FtagentError, NoUsableReply
 from ftagent.core.executor import Executor, describe
 from ftagent.core.finish import Finish
@@ -141,13 +140,14 @@ class Engine:
     async def _build(self, loop: int) -> str:
         """Write, check and rehearse until it works. Returns why it still fails; empty when it works."""
         failed: Execution | None = None
-        for attempt in range(self._options.repairs + 1):
+        made = self._experiment(loop).attempts  # all but the last of them failed, or there would be no later one
+        for attempt in range(min(max(0, made - 1), self._options.repairs), self._options.repairs + 1):
             if attempt == self._experiment(loop).attempts:
                 files = await self._write_code(loop, failed)
                 if failed and files == self._experiment(loop).files:
                     break  # the agent has no repair: the same files would fail in the same way
                 self._store(loop, attempt, files)
-            failed = static_check(self._experiment(loop).files, self._brief.required_files)
+            failed = await self._executor.check(self._candidate(loop), attempt, self._brief)
             failed = failed or await self._executor.stages(self._candidate(loop), "debug", attempt=attempt)
             if failed is None:
                 break

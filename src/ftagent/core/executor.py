@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 from ftagent.core import events
+from ftagent.core.check import STATIC_CHECK, static_check
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.files import make_folder
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
 from ftagent.core.statistics import score_of
-from ftagent.core.types import Candidate, Execution, Purpose, Score, Split, Stage, StepName
+from ftagent.core.types import Brief, Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
 
 PREDICTIONS = "predictions.jsonl"
@@ -47,6 +48,17 @@ class Executor:
             if not execution.ok:
                 return execution
         return None
+
+    async def check(self, candidate: Candidate, attempt: int, brief: Brief) -> Execution | None:
+        """What can be said against a candidate's files unexecuted, journaled like a stage: a replay may not know what
+        was importable. Raises EnvironmentUnavailable."""
+        if done := self._session.find_stage(candidate.loop, "debug", None, attempt, STATIC_CHECK):
+            return done.execution
+        modules = await self._environment.modules()
+        failed = static_check(candidate.files, brief.required_files, modules, brief.reserved_files)
+        if failed:
+            self._session.record(events.StageFinished(candidate.loop, attempt, "debug", None, failed))
+        return failed
 
     async def score(self, candidate: Candidate, split: Split) -> tuple[Score | None, str]:
         """Predict on `split` and score outside. (None, why) where there is no score."""
@@ -150,8 +162,9 @@ class Executor:
 
 def describe(execution: Execution) -> str:
     """One line: how a stage ended and the best hint at why."""
+    code = "failed" if execution.exit_code is None else f"exit code {execution.exit_code}"
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
-               "lost": "lost by the environment", "failed": f"exit code {execution.exit_code}"}  # fmt: skip
+               "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
     hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
     if execution.detail.startswith("refused:"):

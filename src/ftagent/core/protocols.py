@@ -84,6 +84,10 @@ class Environment(Protocol):
         """Make ready. Raises EnvironmentUnavailable."""
         ...
 
+    async def modules(self) -> frozenset[str]:
+        """Top-level names that a Python command can import; empty when unknown. Cheap to ask again."""
+        ...
+
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """Run `stage` in `workspace`; its output goes to `on_line` and, bounded, to file `log`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import defaultdict, deque
 from collections.abc import Sequence
@@ -12,13 +13,22 @@ import msgspec
 
 from ftagent.core import events
 from ftagent.core.calls import transcript_path
+from ftagent.core.check import NO_MODULE, STATIC_CHECK
 from ftagent.core.errors import FtagentError
 from ftagent.core.executor import METRICS, PREDICTIONS
 from ftagent.core.protocols import OnLine, Scenario
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.types import Brief, Candidate, Estimate, Execution, Purpose, Score, Split, Stage
 
+_MISSING = re.compile(NO_MODULE.replace("{!r}", "'([^']+)'"))
 _Key = tuple[int | None, int | None, str, str]
+
+
+class _AllBut(frozenset[str]):
+    """Of all names there can be, those that are not listed. Empty, which is unknown, where none is listed."""
+
+    def __contains__(self, name: object) -> bool:
+        return not super().__contains__(name)
 
 
 class Different(FtagentError):
@@ -39,13 +49,20 @@ class RecordedEnvironment:
         self._recorded = recorded
         self._ends: dict[_Key, deque[events.StageFinished]] = defaultdict(deque)
         self._places: dict[Path, tuple[int | None, int | None]] = {}
+        self._missing: set[str] = set()
         for event in history:
             if isinstance(event, events.StageFinished):
                 attempt = event.attempt if event.purpose == "debug" else None
                 self._ends[event.loop, attempt, event.purpose, event.execution.stage].append(event)
                 self._places[replayed.workspace(event.loop, attempt).absolute()] = (event.loop, attempt)
+                if event.execution.stage == STATIC_CHECK:
+                    self._missing.update(_MISSING.findall(event.execution.tail))
 
     async def prepare(self, purpose: Purpose) -> None: ...
+
+    async def modules(self) -> frozenset[str]:
+        """Everything but what the recorded run missed."""
+        return _AllBut(self._missing)
 
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """Raises Different for a stage that the recorded run did not execute."""

@@ -57,6 +57,8 @@ class Brief:
     """For prompts: each dataset with its fields, statistics and samples, limits of a stage, how answers are read."""
     required_files: tuple[str, ...] = ()
     """Files without which an experiment cannot be executed."""
+    reserved_files: tuple[str, ...] = ()
+    """Files and folders that stages write: an experiment that brought one could replace what was checked."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Jinja templates by name (`system`, `propose`, `code`, `repair`, `reflect`); an agent has its own for the rest."""
 

@@ -52,6 +52,9 @@ class BrokeredEnvironment:
     async def prepare(self, purpose: Purpose) -> None:
         await self._inner.prepare(purpose)
 
+    async def modules(self) -> frozenset[str]:
+        return await self._inner.modules()
+
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """See `Environment.execute`; also raises what the broker raises when a stage cannot have its replies."""
         if not stage.llm or not stage.command:

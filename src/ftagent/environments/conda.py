@@ -18,6 +18,7 @@ from ftagent.core.types import Execution, Purpose, Stage
 from ftagent.environments import conda_program, sandbox
 from ftagent.environments.conda_program import Program
 from ftagent.environments.conda_store import SPECS, Spec, Store
+from ftagent.environments.importable import importable
 from ftagent.environments.local import LocalEnvironment, LocalOptions
 from ftagent.environments.variables import SYSTEM_PATH
 
@@ -67,6 +68,7 @@ class CondaEnvironment:
         """The environment's folder; it need not be there yet."""
         self._links = self.options.folder.absolute() / f"toolkit-{_short(str(sandbox.package_folder()))}"
         self._variables: dict[str, str] | None = None
+        self._modules: frozenset[str] | None = None
         self._inner = LocalEnvironment(
             replace(
                 self.options.local,
@@ -121,6 +123,11 @@ class CondaEnvironment:
         await self.prepare(stage.purpose)
         stage = replace(stage, variables={**(self._variables or {}), **stage.variables})
         return await self._inner.execute(stage, workspace, on_line, log)
+
+    async def modules(self) -> frozenset[str]:
+        if self._modules is None:
+            self._modules = await importable(self)
+        return self._modules
 
     async def close(self) -> None:
         await self._inner.close()

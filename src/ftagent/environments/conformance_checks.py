@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ftagent.core.types import Resources, Stage
-from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, expect
+from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, NotApplicable, expect
 
 LOG_BOUND = 32 * 1024 * 1024
 # Starts a child in its own session that ignores every signal that can be ignored and proves that it lives.
@@ -220,6 +220,20 @@ async def _parallel(bench: Bench) -> None:
     expect([done.end for done in ended] == ["ok"] * 4 and bench.lines == ["in"] * 4, (ended, bench.lines))
 
 
+async def _modules(bench: Bench) -> None:
+    names = await bench.environment.modules()
+    if not names:
+        raise NotApplicable("this environment does not tell")
+    expect({"json", "os", "sys"} <= names and "no_such_module_anywhere" not in names, sorted(names)[:20])
+    began = time.monotonic()
+    expect(await bench.environment.modules() == names, "another answer to the same question")
+    expect(time.monotonic() - began < 0.1, "the answer is not kept")
+    absent = [name for name in ("torch", "transformers", "numpy", "yaml", "ftagent") if name not in names]
+    script = f"import importlib.util\nprint([n for n in {absent!r} if importlib.util.find_spec(n)])"
+    await bench.python(script)
+    expect(bench.lines == ["[]"], f"can be imported and is not told: {bench.lines}")
+
+
 COMMAND_CHECKS = (
     Check("exit_codes", (), "exit codes, output and duration are told", _exit_codes),
     Check("command_not_found", (), "a missing command is the code's failure", _command_not_found),
@@ -242,4 +256,5 @@ COMMAND_CHECKS = (
     Check("variables", (14, 15), "only allow-listed variables are visible", _variables),
     Check("cancel", (8,), "cancelling ends the whole tree before it propagates", _cancel),
     Check("parallel", (), "commands run at the same time", _parallel),
+    Check("modules", (), "what a command can import is told", _modules),
 )  # fmt: skip

@@ -33,6 +33,9 @@ class LeasedEnvironment:
     async def prepare(self, purpose: Purpose) -> None:
         await self._inner.prepare(purpose)
 
+    async def modules(self) -> frozenset[str]:
+        return await self._inner.modules()
+
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """See `Environment.execute`; also raises what `Leases.hold` raises."""
         async with AsyncExitStack() as held:

@@ -22,6 +22,7 @@ from ftagent.core.types import Execution, Purpose, Stage
 from ftagent.core.workspace import Workspace
 from ftagent.environments import limits, proctree, sandbox
 from ftagent.environments.ending import Ending, Stopped, classify
+from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
 from ftagent.environments.process import Report, Running, start_plain, start_sandboxed
 from ftagent.environments.variables import SYSTEM_PATH, command_variables
@@ -58,6 +59,7 @@ class LocalEnvironment:
 
     def __init__(self, options: LocalOptions | None = None) -> None:
         self.options = options or LocalOptions()
+        self._modules: frozenset[str] | None = None
 
     @cached_property
     def _why_plain(self) -> str:
@@ -97,6 +99,11 @@ class LocalEnvironment:
         if self.options.sandbox == "bubblewrap" and self._why_plain:
             raise EnvironmentUnavailable(self._why_plain, "--env local with sandbox `none` works without it")
         limits.sweep(self._places)
+
+    async def modules(self) -> frozenset[str]:
+        if self._modules is None:
+            self._modules = await importable(self)
+        return self._modules
 
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """See `Environment`. Raises EnvironmentUnavailable, StorageFull, and whatever `on_line` raises.

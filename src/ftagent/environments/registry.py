@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from ftagent.core import hardware
 from ftagent.core.errors import RequestError
 from ftagent.core.protocols import OnLine
 from ftagent.environments import limits, sandbox
@@ -66,22 +66,6 @@ def checks(folder: Path | None = None) -> list[Check]:
     ]
 
 
-def gpus() -> tuple[str, ...]:
-    """Ids of NVIDIA GPUs: by nvidia-smi, else by device files; () when there is none."""
-    program = shutil.which("nvidia-smi")
-    if program:
-        try:
-            done = subprocess.run(
-                [program, "--query-gpu=index", "--format=csv,noheader"],
-                capture_output=True, text=True, timeout=20, check=False,
-            )  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
-            return ()
-        if done.returncode == 0:
-            return tuple(done.stdout.split())
-    return tuple(sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*")))
-
-
 def _group_check(controller: str, otherwise: str, places: dict[str, limits.Hierarchy]) -> Check:
     place = places.get(controller)
     if place:
@@ -101,9 +85,10 @@ def _disk_check(folder: Path) -> Check:
 
 
 def _gpu_check() -> Check:
-    found = gpus()
+    found = hardware.gpus()
     if found:
-        return Check("GPU", True, f"{len(found)} NVIDIA: {', '.join(found)}")
+        names = ", ".join(f"{gpu.id}: {gpu.describe()}" for gpu in found)
+        return Check("GPU", True, f"{len(found)} NVIDIA; {names}")
     if shutil.which("nvidia-smi") or list(Path("/dev").glob("nvidia*")):
         return Check("GPU", False, "an NVIDIA driver is there and shows no GPU", "run nvidia-smi to see why")
     return Check("GPU", True, "none; training runs on the CPU")

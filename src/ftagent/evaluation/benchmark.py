@@ -55,6 +55,9 @@ class Benchmark(Protocol):
     max_new_tokens: int
     """Enough for an answer with its reasoning; the same for baseline and candidates."""
 
+    grading: str
+    """How an answer is found in an output and compared, in words for whoever writes training data."""
+
     def items(self, split: Split, limit: int | None = None) -> tuple[Item, ...]:
         """A seeded subset of at most `limit`. Empty where the benchmark has no such split."""
         ...

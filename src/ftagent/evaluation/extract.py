@@ -13,6 +13,11 @@ ANSWER_IS = re.compile(
     r"(?:final\s+answer|answer|result|solution)\s*(?:\*\*)?\s*(?:is|=|:)\s*(?:\*\*)?\s*[:=]?\s*(\S[^\n]*)",
     re.IGNORECASE,
 )
+MARKS = (
+    "<think>…</think> is removed; then the last \\boxed{…} counts, else what follows ####, else <answer>…</answer>, "
+    'else "answer" in a JSON object, else what follows "the answer is"'
+)
+"""`marked_answer` in words."""
 MAX_CHARACTERS = 20_000
 """Of an output, from its end: no honest answer is longer, and extraction stays linear."""
 

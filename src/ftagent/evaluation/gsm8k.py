@@ -10,6 +10,7 @@ from ftagent.core.context import HubAccess
 from ftagent.core.errors import RequestError
 from ftagent.core.types import Direction, Split
 from ftagent.evaluation.benchmark import Grade, Item, TrainingRow, normalise, seeded_order, seeded_subset
+from ftagent.evaluation.extract import MARKS
 from ftagent.evaluation.grading_worker import GradingWorker
 from ftagent.evaluation.mirror import Row, load_rows
 from ftagent.evaluation.numeric import grade_number
@@ -33,6 +34,7 @@ class Gsm8k:
     direction: Direction = "maximize"
     instruction = "Give the final answer as a number after ####."
     max_new_tokens = 320
+    grading = f"Of an output, {MARKS}, else the last number. It is right when it is the same number."
 
     def __init__(self, hub: HubAccess, cache: Path) -> None:
         self._hub = hub

@@ -102,7 +102,7 @@ def _hub_rows(hub_id: str, config: str, split: str, hub: HubAccess, cache: Path)
             hub_id,
             None if config == "default" else config,
             split=split,
-            cache_dir=str(cache / "datasets"),
+            cache_dir=str((hub.home or cache) / "datasets"),
             download_config=download,
             token=hub.token or None,
         )

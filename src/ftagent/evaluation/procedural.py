@@ -20,7 +20,7 @@ from ftagent.core.types import Direction, Split
 from ftagent.evaluation.answer_guard import GUARDED, SYMBOLIC, harmless
 from ftagent.evaluation.benchmark import Grade, Item, TrainingRow, normalise
 from ftagent.evaluation.expressions import expression_keys
-from ftagent.evaluation.extract import decimal_of, extract_number, extract_texts, numbers_in
+from ftagent.evaluation.extract import MARKS, decimal_of, extract_number, extract_texts, numbers_in
 from ftagent.evaluation.grading_worker import GradingWorker
 from ftagent.evaluation.numeric import number_category
 from ftagent.evaluation.procedural_tasks import build_dataset, canonical_name, split_name
@@ -66,6 +66,10 @@ class ProceduralBenchmark:
     direction: Direction = "maximize"
     instruction = ""
     max_new_tokens = 64
+    grading = (
+        f"Of an output, {MARKS}. Where the answer is a number, the last number counts if nothing is marked; otherwise "
+        "the whole output and its last line are tried too. The task's own rule decides whether it is right."
+    )
 
     def __init__(self, name: str) -> None:
         """Raises RequestError for an unknown task, key or value."""

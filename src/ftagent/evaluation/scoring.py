@@ -17,6 +17,8 @@ from ftagent.core.types import Score
 from ftagent.evaluation.benchmark import Benchmark, Grade, Item
 
 MISSING = Grade(0.0, valid=False, category="missing")
+MISTAKES = 5
+MISTAKE_CHARACTERS = 300
 MAX_BYTES = 2**30
 """A predictions file is untrusted: a larger one is not read."""
 
@@ -105,6 +107,19 @@ def score_file(
     return summarise(benchmark, graded, pass_k), graded
 
 
+def mistakes(graded: Sequence[Graded], most: int = MISTAKES, longest: int = MISTAKE_CHARACTERS) -> tuple[str, ...]:
+    """Excerpts of wrong outputs, `category: output`, from every category in turn, the most frequent first. Neither
+    question nor expected answer is told; a long output keeps its beginning and its end."""
+    found: dict[str, list[str]] = {}
+    for record in graded:
+        wrong = [(grade, text) for grade, text in zip(record.grades, record.outputs, strict=False) if grade.value < 1.0]
+        if wrong:
+            found.setdefault(wrong[0][0].category or "wrong", []).append(wrong[0][1])
+    order = sorted(found, key=lambda category: (-len(found[category]), category))
+    turns = [(number, category) for number in range(most) for category in order if number < len(found[category])]
+    return tuple(_excerpt(category, found[category][number], longest) for number, category in turns[:most])
+
+
 def details_lines(graded: Sequence[Graded]) -> Iterator[str]:
     """JSONL for `--details`: item, answer, outputs, and how each was graded. Holds answers: never for a
     workspace."""
@@ -121,6 +136,15 @@ def details_lines(graded: Sequence[Graded]) -> Iterator[str]:
             },
             ensure_ascii=False,
         )
+
+
+def _excerpt(category: str, output: str, longest: int) -> str:
+    text = json.dumps(output, ensure_ascii=False)  # line breaks stay visible, and nothing else breaks a line
+    room = longest - len(category) - 2
+    if len(text) > room:
+        half = (room - 3) // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return f"{category}: {text}"
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -38,6 +38,8 @@ class ClientOptions:
     prices: Mapping[str, Price]
     """Set by the user; they win over what the backend knows."""
     embedding: ModelChoice | None = None
+    pools: tuple[str, ...] = ()
+    """Further models that scripts may ask for."""
     log_content: bool = False
     """Write prompts and replies to the log, at level DEBUG."""
 
@@ -61,12 +63,12 @@ class ChatClient:
         replies: ReplyCache,
         vectors: ReplyCache,
     ) -> None:
-        self._backend = backend
-        self._models = models
+        self.backend = backend
+        self._choices = models
         self._calls = calls
         self._options = options
         self._note = note
-        self._redactor = redactor
+        self.redactor = redactor
         self._replies = replies
         self._vectors = vectors
         self.ledger = Ledger(calls, self.price)
@@ -76,30 +78,37 @@ class ChatClient:
         """Whether there is a model for embeddings."""
         return self._options.embedding is not None
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that may be asked, by name."""
+        embedding = [self._options.embedding.model] if self._options.embedding else []
+        names = [*(choice.model for choice in self._choices.values()), *self._options.pools, *embedding]
+        return tuple(dict.fromkeys(names))
+
     def model(self, role: Role) -> ModelChoice:
         """The model that answers for a role."""
-        return self._models[role]
+        return self._choices[role]
 
     def price(self, model: str) -> Price | None:
         """None where neither the user nor the backend knows it."""
-        return self._options.prices.get(model) or self._backend.price(model)
+        return self._options.prices.get(model) or self.backend.price(model)
 
     def context_tokens(self, role: Role) -> int:
         """Largest prompt of a role's model."""
-        return self._backend.context_tokens(self.model(role).model)
+        return self.backend.context_tokens(self.model(role).model)
 
     def reply_tokens(self, role: Role) -> int:
         """Largest reply of a role's model."""
         choice = self.model(role)
-        return choice.max_tokens or self._backend.reply_tokens(choice.model)
+        return choice.max_tokens or self.backend.reply_tokens(choice.model)
 
     def count_tokens(self, role: Role, text: str) -> int:
         """Tokens of a text for a role's model, or a good estimate."""
-        return self._backend.count_tokens(self.model(role).model, text)
+        return self.backend.count_tokens(self.model(role).model, text)
 
     def follows_schema(self, role: Role) -> bool:
         """Whether the replies of a role's model can be held to a JSON schema."""
-        return self._backend.follows_schema(self.model(role).model)
+        return self.backend.follows_schema(self.model(role).model)
 
     async def chat(
         self,
@@ -121,9 +130,9 @@ class ChatClient:
         started = time.monotonic()
         with self.ledger.account(choice.model, lambda: self._worst(request)) as account:
             said, requests = await self._attempts(
-                role, choice, account, lambda: self._backend.complete(request), retries
+                role, choice, account, lambda: self.backend.complete(request), retries
             )
-            reply = self._redactor.reply(_scrubbed(without_thinking(said) if choice.strip_thinking else said))
+            reply = self.redactor.reply(without_thinking(said) if choice.strip_thinking else said)
             seconds = time.monotonic() - started
             self._keep(kept, digest, reply, _Cost(account.settle(reply.usage), reply.usage, seconds, requests))
         self._replies.keep_reply(digest, reply)
@@ -147,7 +156,7 @@ class ChatClient:
 
     def redact(self, text: str) -> str:
         """`text` without secrets."""
-        return self._redactor.redact(text)
+        return self.redactor.redact(text)
 
     async def embed(
         self, texts: Sequence[str], role: Role = "script", place: CallPlace | None = None
@@ -159,7 +168,7 @@ class ChatClient:
         choice = self._options.embedding
         if choice is None:
             raise RequestError("EMBEDDING_MODEL is not set, so there is no model for embeddings")
-        clean = [self._clean(text) for text in texts]
+        clean = [self.redactor.clean(text) for text in texts]
         known = dict(zip(clean, self._vectors.vectors(choice.model, clean), strict=True))
         missing = [text for text, vector in known.items() if vector is None]
         for start in range(0, len(missing), _EMBEDDED_AT_ONCE):
@@ -173,7 +182,7 @@ class ChatClient:
         """Let go of connections and files."""
         self._replies.close()
         self._vectors.close()
-        await self._backend.close()
+        await self.backend.close()
 
     async def _embed(
         self, choice: ModelChoice, texts: list[str], role: Role, place: CallPlace | None
@@ -187,7 +196,7 @@ class ChatClient:
         prompt = self._most(choice.model, texts)
         with self.ledger.account(choice.model, lambda: Usage(prompt=prompt)) as account:
             (vectors, usage), requests = await self._attempts(
-                role, choice, account, lambda: self._backend.embed(choice, texts)
+                role, choice, account, lambda: self.backend.embed(choice, texts)
             )
             if place is None:
                 account.spend(usage)
@@ -201,10 +210,10 @@ class ChatClient:
         choice: ModelChoice,
     ) -> tuple[ChatRequest, ChatRequest, str]:  # fmt: skip
         """A request as it is sent and as it is kept, and the SHA-256 of that."""
-        clean = tuple(replace(message, content=self._clean(message.content)) for message in messages)
-        request = ChatRequest(choice, clean, role, place, schema and self._redactor.document(dict(schema)))
+        clean = tuple(replace(message, content=self.redactor.clean(message.content)) for message in messages)
+        request = ChatRequest(choice, clean, role, place, schema and self.redactor.document(dict(schema)))
         # What is kept tells nothing that only the provider may know, such as a header with a key.
-        kept = replace(request, choice=replace(choice, extra=self._redactor.document(dict(choice.extra))))
+        kept = replace(request, choice=replace(choice, extra=self.redactor.document(dict(choice.extra))))
         return request, kept, kept.digest()
 
     async def _attempts(
@@ -223,18 +232,14 @@ class ChatClient:
             except CallFailed as error:
                 account.failed(error.usage)
                 # Providers quote keys in their errors.
-                raise CallFailed(self._redactor.redact(str(error)), error.kind, error.retry_after) from None
+                raise CallFailed(self.redactor.redact(str(error)), error.kind, error.retry_after) from None
 
         policy = self._options.policies.get(role, self._options.policy)
         policy = policy if retries is None else replace(policy, retries=retries)
         try:
             return await with_retries(policy, attempt, lambda text: self._note(f"{role}: {text}"))
         except CallFailed as error:
-            raise explained(error, role, choice, made) from None
-
-    def _clean(self, text: str) -> str:
-        """As it is sent and kept: without secrets, and without half characters that no file can hold."""
-        return self._redactor.redact(_whole(text))
+            raise explained(error, role, made) from None
 
     def _worst(self, request: ChatRequest) -> Usage:
         """The largest usage that a request can have, by an estimate that is rather too large."""
@@ -242,11 +247,11 @@ class ChatClient:
         texts = [message.content for message in request.messages]
         if request.schema is not None:
             texts.append(json.dumps(request.schema))
-        reply = request.choice.max_tokens or self._backend.reply_tokens(model)
+        reply = request.choice.max_tokens or self.backend.reply_tokens(model)
         return Usage(prompt=self._most(model, texts), completion=reply)
 
     def _most(self, model: str, texts: Sequence[str]) -> int:
-        counted = sum(self._backend.count_tokens(model, text) for text in texts)
+        counted = sum(self.backend.count_tokens(model, text) for text in texts)
         return int(_SAFETY * counted) + _TOKENS_PER_TEXT * len(texts)
 
     def _keep(self, request: ChatRequest, digest: str, reply: ChatReply, cost: _Cost) -> None:
@@ -282,14 +287,3 @@ class _Cost:
     usage: Usage
     seconds: float
     requests: int
-
-
-def _scrubbed(reply: ChatReply) -> ChatReply:
-    return replace(
-        reply, content=_whole(reply.content), reasoning=_whole(reply.reasoning), refusal=_whole(reply.refusal)
-    )
-
-
-def _whole(text: str) -> str:
-    """Without lone surrogates, which JSON from a model may hold and UTF-8 may not."""
-    return text.encode("utf-8", "replace").decode()

@@ -81,6 +81,9 @@ class RecordedBackend:
     def count_tokens(self, model: str, text: str) -> int:
         return self.counting.count_tokens(model, text)
 
+    async def close(self) -> None:
+        await self.counting.close()
+
     def _script(self, request: ChatRequest) -> ChatReply:
         """Scripts ask in no fixed order: the same request gets the same reply, each one once."""
         document = request.document()

@@ -5,21 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus, unquote
+
+from ftagent.settings.loading import is_secret
 
 if TYPE_CHECKING:
     from ftagent.llm.types import ChatReply
     from ftagent.settings import Settings
 
 MARK = "[redacted]"
+_RANDOM = 16
+"""Characters with which a header with digits is taken for a key."""
 SHORTEST = 6
 """Characters. Shorter secrets would be found by chance in ordinary text, and are left alone."""
-_NO_SECRET = re.compile(r"_(API_BASE|BASE_URL|API_VERSION|REGION_NAME|LOCATION|PROJECT|URL|PROJECT_ID)$")
-_SECRET_NAME = re.compile(r"key|token|secret|password|authorization|headers?$|credential", re.IGNORECASE)
-_LIMIT_NAME = re.compile(r"tokens$|_per_token$", re.IGNORECASE)
+_NO_SECRET = re.compile(
+    r"_(API_BASE|BASE_URL|API_VERSION|REGION_NAME|PROFILE_NAME|LOCATION|PROJECT|URL|PROJECT_ID)$"
+    r"|^GOOGLE_APPLICATION_CREDENTIALS$"  # a file
+)
 _USER_INFO = re.compile(r"://(?:[^/@\s:]*:)?([^/@\s]+)@")
 
 
@@ -51,13 +56,18 @@ class Redactor:
             return [self.document(item) for item in value]
         return value
 
+    def clean(self, text: str) -> str:
+        """`text` as it may be sent and kept: without secrets, and without the lone surrogates that a model's JSON may
+        hold and no file can."""
+        return self.redact(text.encode("utf-8", "replace").decode())
+
     def reply(self, reply: ChatReply) -> ChatReply:
         """The same for every text of a reply."""
         return replace(
             reply,
-            content=self.redact(reply.content),
-            reasoning=self.redact(reply.reasoning),
-            refusal=self.redact(reply.refusal),
+            content=self.clean(reply.content),
+            reasoning=self.clean(reply.reasoning),
+            refusal=self.clean(reply.refusal),
         )
 
 
@@ -81,24 +91,20 @@ def _in_address(address: str) -> list[str]:
     return [form for password in _USER_INFO.findall(address) for form in (password, unquote(password))]
 
 
-def _in_options(value: Any, secret: bool = False) -> list[str]:
-    """Texts under a name that tells of a secret, and passwords in all other texts."""
-    if isinstance(value, str):
-        # `Authorization: Bearer …`: the scheme is no part of the secret.
-        return [value, *value.split()[1:]] if secret else _in_address(value)
+def _in_options(value: Any, name: str = "", header: bool = False) -> Iterator[str]:
+    """Texts whose name or look tells of a secret, and passwords in addresses."""
     if isinstance(value, dict):
-        return [
-            found
-            for name, item in value.items()
-            for found in _in_options(item, secret or _is_secret(str(name)))
-        ]  # fmt: skip
-    if isinstance(value, list):
-        return [found for item in value for found in _in_options(item, secret)]
-    return []
-
-
-def _is_secret(name: str) -> bool:
-    return bool(_SECRET_NAME.search(name)) and not _LIMIT_NAME.search(name)
+        for key, item in value.items():
+            yield from _in_options(item, str(key), header or "header" in name.lower())
+    elif isinstance(value, list):
+        for item in value:
+            yield from _in_options(item, name, header)
+    elif isinstance(value, str):
+        # Most headers are words such as `application/json`, which prompts need.
+        if is_secret(name) or (header and len(value) >= _RANDOM and any(map(str.isdigit, value))):
+            # `Authorization: Bearer …`: the scheme is no part of the secret.
+            yield from (value, *value.split()[1:])
+        yield from _in_address(value)
 
 
 def _forms(secret: str) -> set[str]:

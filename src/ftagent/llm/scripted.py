@@ -150,15 +150,15 @@ class ScriptedBackend:
 
     def _reply(self, text: str, entry: _Entry, request: ChatRequest) -> ChatReply:
         given = entry.usage
-        reasoning = _tokens(entry.reasoning) if given.reasoning is None else given.reasoning
-        completion = _tokens(text) + reasoning if given.completion is None else given.completion
-        prompt = sum(_tokens(m.content) for m in request.messages) if given.prompt is None else given.prompt
+        reasoning = estimated_tokens(entry.reasoning) if given.reasoning is None else given.reasoning
+        completion = estimated_tokens(text) + reasoning if given.completion is None else given.completion
+        prompt = sum(estimated_tokens(m.content) for m in request.messages) if given.prompt is None else given.prompt
         usage = Usage(prompt, completion, reasoning, given.cached)
         return ChatReply(text, entry.reasoning, entry.finish_reason, entry.refusal, usage)
 
     async def embed(self, choice: ModelChoice, texts: Sequence[str]) -> tuple[list[list[float]], Usage]:
         """Unit vectors that are alike where texts share words."""
-        return [_vector(text) for text in texts], Usage(prompt=sum(map(_tokens, texts)))
+        return [_vector(text) for text in texts], Usage(prompt=sum(map(estimated_tokens, texts)))
 
     def price(self, model: str) -> Price | None:
         prices = self._script.prices
@@ -173,7 +173,7 @@ class ScriptedBackend:
         return self._script.reply_tokens
 
     def count_tokens(self, model: str, text: str) -> int:
-        return _tokens(text)
+        return estimated_tokens(text)
 
     def follows_schema(self, model: str) -> bool:
         return self._script.follows_schema
@@ -187,7 +187,8 @@ def _turn(request: ChatRequest) -> int:
     return sum(message.role == "assistant" for message in request.messages)
 
 
-def _tokens(text: str) -> int:
+def estimated_tokens(text: str) -> int:
+    """A quarter of the characters."""
     return -(-len(text) // _CHARACTERS_PER_TOKEN)
 
 

@@ -60,6 +60,13 @@ class ChatSettings(Group):
         "LITELLM_CHAT_MODEL_MAP", {}, "llm agent",
         "JSON: step -> {model, reasoning_effort, temperature ...}",
     )  # fmt: skip
+    model_prices: dict[str, dict[str, float]] = variable(
+        "FTAGENT_MODEL_PRICES", {}, "llm agent",
+        "JSON: model -> {input, output, cached} in dollars per million tokens; wins over known prices",
+    )  # fmt: skip
+    call_timeout: float = variable(
+        "FTAGENT_CALL_TIMEOUT", 600.0, "llm agent", "Seconds for one request to a model, streaming included", gt=0
+    )
     prompts_path: Path | None = variable(
         "FTAGENT_PROMPTS_PATH", None, "llm agent", "Folder of prompts that replace the agent's own, by file name"
     )
@@ -82,6 +89,16 @@ class ChatSettings(Group):
     reasoning_think_rm: bool = variable(
         "REASONING_THINK_RM", False, "llm agent", "Strip <think>...</think> from replies"
     )
+
+    @field_validator("model_prices")
+    @classmethod
+    def _prices(cls, value: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for model, prices in value.items():
+            if not {"input", "output"} <= prices.keys() <= {"input", "output", "cached"}:
+                raise ValueError(f"{model}: give input and output, and cached where it differs from input")
+            if not all(0 <= price < float("inf") for price in prices.values()):
+                raise ValueError(f"{model}: a price is 0 or more")
+        return value
 
     @field_validator("litellm_chat_model_map")
     @classmethod
@@ -124,7 +141,12 @@ class HubSettings(Group):
 
     hf_token: SecretStr | None = variable("HF_TOKEN", None, "loop", "Token of the hub")
     hf_endpoint: str | None = variable("HF_ENDPOINT", None, "loop", "Address of the hub or a mirror of it")
-    hf_home: Path | None = variable("HF_HOME", None, "loop", "Cache folder of the hub")
+    hf_home: Path | None = variable(
+        "HF_HOME",
+        None,
+        "loop",
+        "Cache of the hub, for models and datasets; without it they are kept under FT_FILE_PATH",
+    )
     hf_hub_offline: bool = variable("HF_HUB_OFFLINE", False, "loop", "Use only what is cached")
     data_mirror: Path | None = variable(
         "FTAGENT_DATA_MIRROR", None, "loop", "Folder with mirror.json, used instead of the hub"

@@ -42,11 +42,13 @@ _OURS = ("FT_", "DS_", "FTAGENT_")
 _INTERNAL = ("FTAGENT_REQUIRE", "FTAGENT_FAILPOINT", "FTAGENT_TEST_", "FTAGENT_INPUT_")
 _CREDENTIAL = re.compile(
     r"[A-Z0-9_]+_(API_KEY|API_BASE|API_VERSION|BASE_URL|API_TOKEN|AUTH_TOKEN|AD_TOKEN|APIKEY)"
-    r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|REGION_NAME|BEARER_TOKEN_BEDROCK)"
+    r"|AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|REGION_NAME|PROFILE_NAME|BEARER_TOKEN_BEDROCK)"
+    r"|GOOGLE_APPLICATION_CREDENTIALS"
     r"|(VERTEXAI|VERTEX|WATSONX|WX|DATABRICKS)_[A-Z_]+"
 )
 _PENDING_ENVIRONMENTS = ("docker", "ray")
-_SECRET = re.compile(r"key|token|secret|password", re.IGNORECASE)
+_SECRET = re.compile(r"key|token|secret|password|authorization|credential|headers?$", re.IGNORECASE)
+_COUNT = re.compile(r"tokens$|_per_token$", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)
 
 
@@ -176,6 +178,11 @@ def _values(group: Group, raw: _Sources) -> list[Value]:
     return found
 
 
+def is_secret(name: str) -> bool:
+    """Whether an option of this name holds what only its provider may know."""
+    return bool(_SECRET.search(name)) and not _COUNT.search(name)
+
+
 def shown(value: Any) -> Any:
     """A value as people may see it, in JSON's types: a secret is only `set`, and so is a password in an address."""
     if isinstance(value, SecretStr):
@@ -185,7 +192,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, tuple):
         return list(value)
     if isinstance(value, dict):
-        return {key: "set" if _SECRET.search(str(key)) else shown(item) for key, item in value.items()}
+        return {key: "set" if is_secret(str(key)) else shown(item) for key, item in value.items()}
     if isinstance(value, str):
         return re.sub(r"(://)[^/@\s]+@", r"\1***@", value)
     return value

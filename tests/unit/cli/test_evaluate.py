@@ -52,6 +52,24 @@ def test_wrong_requests_are_refused_before_anything_is_predicted(ftagent: Comman
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "command", [["evaluate", "tiny/model"], ["run", "--scenario", "llm", "--base-model", "tiny/model"]]
+)
+def test_models_of_the_hub_lie_in_hf_home(
+    ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    """The refusal of a model without weights names the folder where it was found."""
+    cached = tmp_path / "home/hub/models--tiny--model"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs/main").write_text("0123abcd")
+    snapshot = cached / "snapshots/0123abcd"
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused(ftagent(*command, "--benchmark", SUMS), str(snapshot), "no *.safetensors")
+
+
 @pytest.mark.model
 @pytest.mark.slow
 def test_evaluate_the_demonstration_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ DEFAULTS: dict[str, Any] = {
     "DS_FULL_TIMEOUT": 10800, "DS_DOCKER_IMAGE": "gcr.io/kaggle-gpu-images/python:latest",
     "DS_DOCKERFILE_FOLDER_PATH": None, "DS_IF_USING_MLE_DATA": False, "DS_SAMPLE_DATA_BY_LLM": False,
     "CUDA_VISIBLE_DEVICES": None, "BACKEND": None, "FT_UPDATE_LLAMA_FACTORY": None, "OPENAI_API_KEY": None,
-    "OPENAI_API_BASE": None, "LOG_FORMAT_CONSOLE": None, "FTAGENT_PROMPTS_PATH": None, "FTAGENT_MEMORY": True,
+    "OPENAI_API_BASE": None, "LOG_FORMAT_CONSOLE": None, "FTAGENT_MODEL_PRICES": {},
+    "FTAGENT_CALL_TIMEOUT": 600, "FTAGENT_PROMPTS_PATH": None, "FTAGENT_MEMORY": True,
     "FTAGENT_CONDA_ENV": None,
 }  # fmt: skip
 
@@ -225,6 +227,12 @@ def test_a_misspelt_name_is_told_with_the_nearest(tmp_path: Path) -> None:
         ("FT_DATASET", "[a", "no JSON list"),
         ("LITELLM_CHAT_MODEL_MAP", "3", "dictionary"),
         ("FT_BENCHMARK_PASS_K", '["x"]', "integer"),
+        ("FTAGENT_MODEL_PRICES", '{"m": {"input": 1}}', "m: give input and output"),
+        ("FTAGENT_MODEL_PRICES", '{"m": {"input": 1, "output": 2, "ouput": 2}}', "m: give input and output"),
+        ("FTAGENT_MODEL_PRICES", '{"m": {"input": 1, "output": -2}}', "0 or more"),
+        ("FTAGENT_MODEL_PRICES", '{"m": {"input": NaN, "output": 2}}', "0 or more"),
+        ("FTAGENT_MODEL_PRICES", "m=3", "not valid JSON"),
+        ("FTAGENT_CALL_TIMEOUT", "0", "greater than 0"),
     ],
 )
 def test_a_bad_value_names_variable_origin_and_what_is_right(tmp_path: Path, name: str, text: str, part: str) -> None:
@@ -250,12 +258,18 @@ def test_secrets_never_show(tmp_path: Path) -> None:
     environ = {
         "OPENAI_API_KEY": "canary-1", "HF_TOKEN": "canary-2", "FT_JUDGE_API_KEY": "canary-3",
         "OPENAI_API_BASE": "http://user:canary-4@host/v1", "ANTHROPIC_API_KEY": "canary-5",
-        "LITELLM_CHAT_MODEL_MAP": '{"code": {"api_key": "canary-6"}}',
+        "LITELLM_CHAT_MODEL_MAP": '{"code": {"api_key": "canary-6", "extra_headers": {"x": "canary-7"}}}',
     }  # fmt: skip
     settings = load(None, environ, tmp_path)
     assert "canary" not in str([value.shown for value in settings.values])
     assert "canary" not in str(settings.notes)
     assert "canary" not in repr(settings.credentials)
+
+
+def test_numbers_of_tokens_are_no_secrets(tmp_path: Path) -> None:
+    options = {"code": {"max_tokens": 5, "input_cost_per_token": 0.1}}
+    settings = load(None, {"LITELLM_CHAT_MODEL_MAP": json.dumps(options)}, tmp_path)
+    assert value(settings, "LITELLM_CHAT_MODEL_MAP").shown == options
 
 
 def test_the_example_file_documents_every_variable_with_its_default() -> None:

@@ -149,14 +149,14 @@ async def test_an_error_that_quotes_the_key_is_redacted(tmp_path: Path, world: C
 @pytest.mark.parametrize(
     ("kind", "error", "part", "requests"),
     [
-        ("authentication", AgentUnavailable, "SCRIPTED_API_KEY", 1),
+        ("authentication", AgentUnavailable, "OPENAI_API_KEY", 1),
         ("unknown_model", AgentUnavailable, "CHAT_MODEL", 1),
-        ("too_long", NoUsableReply, "too long", 1),
-        ("refused", NoUsableReply, "refuses", 1),
+        ("too_long", NoUsableReply, "code: ", 1),
+        ("refused", NoUsableReply, "(refused)", 1),
         ("server", AgentUnavailable, "after 3 requests", 3),
         ("rate_limit", AgentUnavailable, "after 3 requests", 3),
         ("time_out", AgentUnavailable, "ftagent resume", 3),
-        ("cut", AgentUnavailable, "the last error was", 3),
+        ("cut", AgentUnavailable, "fails as written (cut)", 3),
     ],
 )
 async def test_what_a_failure_becomes(

@@ -90,18 +90,23 @@ def test_five_megabytes_cost_little() -> None:
 
 
 def test_every_secret_of_the_settings_is_known(tmp_path: Path) -> None:
-    canaries = [f"canary-{number:02d}" for number in range(1, 11)]
+    canaries = [f"canary-{number:02d}" for number in range(1, 11)] + ["canary-0123456789"]
     (tmp_path / ".env").write_text(f"OPENROUTER_API_KEY={canaries[0]}\n")
     environ = {
         "OPENAI_API_KEY": canaries[1], "HF_TOKEN": canaries[2], "FT_JUDGE_API_KEY": canaries[3],
         "OPENAI_API_BASE": f"http://user:{canaries[4]}@host/v1", "ANTHROPIC_API_KEY": canaries[5],
         "FT_SYNC_URL": f"https://{canaries[6]}@host", "AWS_SECRET_ACCESS_KEY": canaries[9],
         "LITELLM_CHAT_MODEL_MAP": json.dumps({
-            "code": {"api_key": canaries[7], "max_tokens": 100, "extra_headers": {"x": f"Bearer {canaries[8]}"}}
+            "code": {
+                "model": "provider/a-model-of-20260101", "api_key": canaries[7], "max_tokens": "100000",
+                "extra_headers": {
+                    "Authorization": f"Bearer {canaries[8]}", "x-id": canaries[10], "accept": "application/json"
+                },
+            }
         }),
     }  # fmt: skip
     secrets = secrets_of(load(None, environ, tmp_path))
     redactor = Redactor(secrets)
     assert [redactor.redact(canary) for canary in canaries] == [MARK] * len(canaries)
-    # Addresses and models are no secrets.
-    assert redactor.redact("http://host/v1 openai") == "http://host/v1 openai"
+    open_text = "http://host/v1 openai Bearer application/json 100000 provider/a-model-of-20260101"
+    assert redactor.redact(open_text) == open_text

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ftagent.core.context import HubAccess
 from ftagent.core.errors import RequestError
 from ftagent_llm.models import (
     CatalogueEntry,
-    HubSettings,
     count_parameters,
     find_packaged_weights,
     list_models,
@@ -88,11 +88,11 @@ def test_an_unknown_name_lists_the_aliases(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("hub", "says"),
     [
-        (HubSettings(offline=True), "HF_HUB_OFFLINE is set"),
-        (HubSettings(endpoint="http://127.0.0.1:9"), "the hub http://127.0.0.1:9 is not reachable"),
+        (HubAccess(offline=True), "HF_HUB_OFFLINE is set"),
+        (HubAccess(endpoint="http://127.0.0.1:9"), "the hub http://127.0.0.1:9 is not reachable"),
     ],
 )
-def test_without_a_hub_one_line_says_so(hub: HubSettings, says: str, tmp_path: Path) -> None:
+def test_without_a_hub_one_line_says_so(hub: HubAccess, says: str, tmp_path: Path) -> None:
     with pytest.raises(RequestError) as error:
         resolve_model("Qwen/Qwen2.5-0.5B-Instruct", tmp_path, hub)
     assert says in str(error.value)

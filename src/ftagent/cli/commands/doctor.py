@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +13,10 @@ from ftagent.cli.common import JsonOption, common, print_json
 from ftagent.core.errors import FtagentError
 from ftagent.report.text import clean, size
 
-_PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify")
+if TYPE_CHECKING:
+    from ftagent.settings import Settings
+
+_PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify", "litellm")
 _LOW_MEMORY = 4 * 2**30
 
 
@@ -25,29 +28,43 @@ class Finding:
     ok: bool
     detail: str
     hint: str = ""
+    seconds: float | None = None
+    """How long a model took to answer."""
+    price_known: bool | None = None
+    """Of a model; None of anything else."""
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, without what does not apply."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def doctor(
     ctx: typer.Context,
     fix: Annotated[bool, typer.Option("--fix", help="Create folders that are missing.")] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="Also compute something on the GPU; fails without one.")] = False,
+    no_models: Annotated[bool, typer.Option("--no-models", help="Make no call to a language model.")] = False,
     json_: JsonOption = False,
 ) -> int:
-    """Check this machine: environments, disk, memory, versions, plug-ins.
+    """Check this machine: environments, disk, memory, versions, plug-ins, models.
 
-    Exit code 1 where something is wrong.
+    Each language model that is set up gets one tiny call. Exit code 1 where something is wrong.
     """
     from ftagent.environments.registry import checks
 
     folder = common(ctx).log_folder(None)
     findings = [_python(), *_packages(), _memory()]
     findings += [Finding(check.name, check.ok, check.detail, check.hint) for check in checks(folder.absolute())]
-    findings += [*_folders(ctx, fix), *_plugins()]
+    try:
+        settings = common(ctx).settings()
+    except FtagentError as error:
+        findings += [Finding("settings", False, str(error)), *_plugins()]
+    else:
+        findings += [*_folders(settings, fix), *_plugins(), *_models(settings, no_models)]
     if gpu:
         findings.append(_compute())
     sound = all(finding.ok for finding in findings)
     if json_:
-        print_json({"ok": sound, "checks": [asdict(finding) for finding in findings]})
+        print_json({"ok": sound, "checks": [finding.document() for finding in findings]})
     else:
         for finding in findings:
             typer.echo(f"{'ok  ' if finding.ok else 'FAIL'}  {finding.name}: {clean(finding.detail)}")
@@ -74,24 +91,16 @@ def _packages() -> list[Finding]:
 
 
 def _memory() -> Finding:
-    total = free = 0
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            name, _, rest = line.partition(":")
-            if name in {"MemTotal", "MemAvailable"}:
-                amount = int(rest.split()[0]) * 1024
-                total, free = (amount, free) if name == "MemTotal" else (total, amount)
-    except (OSError, ValueError, IndexError):
+    from ftagent.core.hardware import available_memory_mb, total_memory_mb
+
+    free = available_memory_mb() * 2**20
+    if not free:
         return Finding("memory", True, "unknown on this system")
-    detail = f"{size(free)} free of {size(total)}"
+    detail = f"{size(free)} free of {size(total_memory_mb() * 2**20)}"
     return Finding("memory", free >= _LOW_MEMORY, detail, "a small model needs about 4 GiB to train on the CPU")
 
 
-def _folders(ctx: typer.Context, fix: bool) -> list[Finding]:
-    try:
-        settings = common(ctx).settings()
-    except FtagentError as error:
-        return [Finding("settings", False, str(error))]
+def _folders(settings: Settings, fix: bool) -> list[Finding]:
     findings = [Finding("settings", True, str(settings.env_file or "no .env file"))]
     places = {"FT_FILE_PATH": settings.finetune.file_path, "FT_LOG_PATH": settings.finetune.log_path}
     findings += [_folder(name, path, fix) for name, path in places.items()]
@@ -122,6 +131,21 @@ def _plugins() -> list[Finding]:
         Finding(f"scenario {entry.name}", not entry.problem, entry.problem or entry.target, f"see {entry.package}")
         for entry in scenarios(load=True)
     ]
+
+
+def _models(settings: Settings, skip: bool) -> list[Finding]:
+    """A finding for each model: whether it answers, how fast, whether its price is known."""
+    if not settings.chat.chat_model:
+        return [Finding("chat model", True, "CHAT_MODEL is not set: agent search is used (`ftagent init` sets one up)")]
+    if skip:
+        return [Finding("chat model", True, f"{settings.chat.chat_model}, not asked")]
+    from ftagent.probing import probe
+
+    return [
+        Finding(f"model {found.model}", found.ok, found.detail(), "" if found.ok else "`ftagent init` sets one up",
+                round(found.seconds, 3), found.price is not None)
+        for found in probe(settings)
+    ]  # fmt: skip
 
 
 def _compute() -> Finding:

@@ -1,0 +1,164 @@
+"""The agent that writes code: proposes, codes, repairs and reflects with language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ftagent.agents import asking, replies
+from ftagent.agents.asking import Asked
+from ftagent.agents.prompting import Prompts, Source
+from ftagent.agents.reflection import reflect as computed
+from ftagent.agents.samples import sample_steps
+from ftagent.agents.sections import Count
+from ftagent.agents.views import experiment_of
+from ftagent.core import policy
+from ftagent.core.errors import AgentUnavailable, NoUsableReply
+from ftagent.core.types import (
+    Brief,
+    CallPlace,
+    Execution,
+    Experiment,
+    Feedback,
+    Files,
+    Hypothesis,
+    Outcome,
+    Trace,
+)
+from ftagent.llm.client import ChatClient
+from ftagent.llm.structured import ask, ask_files
+from ftagent.llm.types import Message, Role
+
+MOST_ABANDONED = 3
+"""Loops in a row without a usable proposal after which the run stops."""
+
+
+class LlmAgent:
+    """Stateless but for its client: the same trace asks the same. It returns words, parameters and files only; what a
+    stage may use, see or spend is decided elsewhere.
+
+    Every method raises what `ChatClient.chat` raises; `code` and `repair` raise NoUsableReply.
+    """
+
+    name = "llm"
+
+    def __init__(
+        self,
+        client: ChatClient,
+        templates: Mapping[str, Source] | None = None,
+        lessons: Sequence[str] = (),
+        options: policy.PolicyOptions | None = None,
+    ) -> None:
+        """`templates` override the scenario's and the generic prompts by name, `lessons` are lines of earlier runs."""
+        self._client = client
+        self._templates = dict(templates or {})
+        self._lessons = tuple(lessons)
+        self._options = options or policy.PolicyOptions()
+        self._prepared: tuple[Brief, Prompts] | None = None
+        self._in_vain = False
+        """Whether this process asked for a proposal and got none: a resumed run may have another model."""
+
+    def check(self, brief: Brief) -> None:
+        """Render every prompt for sample loops. Raises RequestError with file and line of what a template lacks."""
+        self._prompts(brief)
+
+    async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
+        """Raises AgentUnavailable when the last loops brought no usable proposal."""
+        if self._in_vain:
+            _refuse_to_go_on(trace)
+        asked = asking.to_propose(brief, trace, self._lessons, self._options)
+        try:
+            proposal = await ask(
+                self._client, "propose", CallPlace(trace.loop, "propose"), self._messages("propose", brief, asked),
+                replies.proposal_type(brief), check=replies.proposal_check(trace),
+            )  # fmt: skip
+        except NoUsableReply as error:
+            self._in_vain = True
+            return Hypothesis("no usable proposal", str(error), abandoned=str(error))
+        self._in_vain = False
+        parent = experiment_of(trace, proposal.parent)
+        return Hypothesis(
+            title=" ".join(proposal.title.split()),
+            reason=proposal.reason.strip(),
+            parent=proposal.parent,
+            kind=replies.kind_of(proposal, trace),
+            expected_effect=proposal.expected_effect.strip(),
+            params={**(parent.hypothesis.params if parent else {}), **replies.params_of(proposal)},
+            measure=proposal.measure.strip(),
+        )
+
+    async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
+        """The parent's or, where the model wants them, the templates' files under those that the model writes."""
+        asked = asking.to_code(brief, trace, hypothesis, self._lessons)
+        parent = experiment_of(trace, hypothesis.parent)
+
+        def whole(coding: replies.Coding, given: Files) -> Files:
+            base = parent.files if parent is not None else {}
+            if coding.use_template:
+                base = brief.render({**hypothesis.params, **replies.params_of(coding)})
+            return {**base, **given}
+
+        def check(coding: replies.Coding, given: Files) -> None:
+            replies.check_names(given)
+            if not given and not coding.use_template:
+                raise ValueError("it holds no file; give the files, or use_template: true")
+            if missing := [name for name in brief.required_files if name not in whole(coding, given)]:
+                raise ValueError(f"{', '.join(missing)}: not given; give it, or use_template: true for a rendered one")
+
+        coding, given = await ask_files(
+            self._client, "code", CallPlace(trace.loop, "code"), self._messages("code", brief, asked),
+            replies.coding_type(brief), check=check, files_required=False,
+        )  # fmt: skip
+        return whole(coding, given)
+
+    async def repair(self, brief: Brief, experiment: Experiment, failure: Execution) -> Files:
+        """The files that failed, with those that the model changes."""
+        asked = asking.to_repair(brief, experiment, failure, self._counter("repair"))
+        _, files = await ask_files(
+            self._client, "repair", CallPlace(experiment.loop, "code", experiment.attempts),
+            self._messages("repair", brief, asked), replies.Repair, check=lambda _, files: replies.check_names(files),
+        )  # fmt: skip
+        return {**experiment.files, **files}
+
+    async def reflect(self, brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome) -> Feedback:
+        """What the numbers say and what the model reads from them; the decision is not its own."""
+        facts = computed(brief, trace, experiment, outcome)
+        if experiment.hypothesis.abandoned:
+            return facts
+        asked = asking.to_reflect(brief, trace, experiment, outcome, self._counter("reflect"))
+        try:
+            said = await ask(
+                self._client, "reflect", CallPlace(experiment.loop, "feedback"),
+                self._messages("reflect", brief, asked), replies.Reflection,
+            )  # fmt: skip
+        except NoUsableReply as error:
+            note = f"these observations are computed: the model gave no usable reflection ({error})"
+            return Feedback(facts.decision, facts.reason, (*facts.observations, note), facts.next)
+        held = {"yes": "the hypothesis held", "no": "the hypothesis did not hold", "unclear": "undecided"}
+        causes = [f"{error.category}: {error.cause}" for error in said.error_categories]
+        seen = (*facts.observations, *causes, *said.observations, held[said.hypothesis_held])
+        return Feedback(facts.decision, facts.reason, tuple(filter(None, map(str.strip, seen))), said.next.strip())
+
+    def _messages(self, role: Role, brief: Brief, asked: Asked) -> list[Message]:
+        context = self._client.context_tokens(role)
+        return self._prompts(brief).messages(role, asked.values, asked.sections, context, self._counter(role))
+
+    def _prompts(self, brief: Brief) -> Prompts:
+        """The templates of a run, checked once."""
+        if self._prepared is None or self._prepared[0] is not brief:
+            prompts = Prompts(brief, self._templates)
+            for role, asked in sample_steps(brief, self._lessons, self._options):
+                prompts.check(role, asked.values, asked.sections)
+            self._prepared = (brief, prompts)
+        return self._prepared[1]
+
+    def _counter(self, role: Role) -> Count:
+        return lambda text: self._client.count_tokens(role, text)
+
+
+def _refuse_to_go_on(trace: Trace) -> None:
+    last = [experiment.hypothesis.abandoned for experiment in trace.experiments[-MOST_ABANDONED:]]
+    if len(last) == MOST_ABANDONED and all(last):
+        raise AgentUnavailable(
+            f"the model gave no usable proposal in {MOST_ABANDONED} loops in a row (the last time: {last[-1]}); "
+            "another CHAT_MODEL, or a propose model in LITELLM_CHAT_MODEL_MAP, may follow the form"
+        )
