@@ -228,6 +228,7 @@ def environment_of(
         purpose="tabular" if scenario == "tabular" else "llm",
         environment=settings.environments.conda_env or "",
         folder=_files(settings) / "conda",
+        packages=tuple(path.absolute() for path in settings.environments.packages),
     )
     inner = registry.create(kind, conda=conda, on_line=note)
     environment = LeasedEnvironment(inner, default_folder(), parallel)

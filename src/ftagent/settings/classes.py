@@ -198,6 +198,14 @@ class EnvironmentSettings(Group):
     conda_env: str | None = variable(
         "FTAGENT_CONDA_ENV", None, "environments", "Name or folder of your conda environment, or a specification file"
     )
+    packages: Annotated[tuple[Path, ...], NoDecode] = variable(
+        "FTAGENT_ENV_PACKAGES", (), "environments", "Folders of further packages lent read-only; several with commas"
+    )
+
+    @field_validator("packages", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return names_of(value)
 
 
 class DeviceSettings(Group):

@@ -190,7 +190,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
-        return list(value)
+        return [shown(item) for item in value]
     if isinstance(value, dict):
         return {key: "set" if is_secret(str(key)) else shown(item) for key, item in value.items()}
     if isinstance(value, str):
