@@ -179,6 +179,7 @@ class LlmScenario:
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),
+            reusable=True,
         )
 
     def _train(self, candidate: Candidate, purpose: Purpose) -> Stage:
@@ -196,6 +197,7 @@ class LlmScenario:
             files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
             outputs=(fixed["output"],),
+            reusable=debug,
         )
 
     def _fixed(self, debug: bool) -> dict[str, Any]:

@@ -91,7 +91,8 @@ def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None]
     calls = Calls()
     asked = recorded.read_record().get("agent") == "llm"
     talk = language.repeat(recorded, settings, calls, note) if asked else None
-    return _assemble(request, settings, calls, talk, recorded, note)
+    # A replay executes again: what was kept would hide a difference.
+    return _assemble(replace(request, no_cache=True), settings, calls, talk, recorded, note)
 
 
 def _assemble(
@@ -105,6 +106,7 @@ def _assemble(
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
     environment, notes = environment_of(request.env, settings, request.parallel or 1, request.scenario, note)
+    environment = _cached(environment, request, settings)
     if talk is not None:
         _check_boundary(request, environment)
         environment = BrokeredEnvironment(environment, talk.open_broker)
@@ -233,6 +235,17 @@ def environment_of(
     inner = registry.create(kind, conda=conda, on_line=note)
     environment = LeasedEnvironment(inner, default_folder(), parallel)
     return environment, [] if inner.sealed else [inner.describe()]
+
+
+def _cached(environment: Environment, request: RunRequest, settings: Settings) -> Environment:
+    from ftagent.environments.cached import CachedEnvironment, Identified
+    from ftagent.environments.stage_cache import StageCache
+
+    limit = int(settings.environments.stage_cache_gb * 1e9)
+    if request.no_cache or not settings.finetune.docker_enable_cache or not limit:
+        return environment
+    cache = StageCache(_files(settings) / "cache" / "stages", limit)
+    return CachedEnvironment(environment, cache) if isinstance(environment, Identified) else environment
 
 
 def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:

@@ -261,11 +261,10 @@ async def test_an_environment_of_the_user_is_used_as_it_is(
         assert await environment.build(print) is False
         done, lines = await python(environment, tmp_path, "import sys; print(sys.prefix)")
         assert (done.end, lines) == ("ok", [str(prefix)])
-    before = environment.image
-    module = next((prefix / "lib").glob("python3.*/site-packages")) / "new.py"
-    module.touch()
+    before = await environment.identity()
+    (module := next((prefix / "lib").glob("python3.*/site-packages")) / "new.py").touch()
     try:
-        assert environment.image != before
+        assert await environment.identity() != before
     finally:
         module.unlink()
     with pytest.raises(RequestError, match=rf"FTAGENT_CONDA_ENV=kaggle: .* there: .*{prefix.name}"):

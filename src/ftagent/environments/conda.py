@@ -86,10 +86,9 @@ class CondaEnvironment:
     def python(self) -> Path:
         return self._inner.options.python
 
-    @property
-    def image(self) -> str:
-        """What identifies the software that commands find, for caches."""
-        return self._store.name if self._store else f"{self.prefix}-{_changed(self.prefix)}"
+    async def identity(self) -> str:
+        """What software commands find here, for caches of their results; empty before it is made."""
+        return f"{self.prefix} {await self._inner.identity()}" if self.ready() else ""
 
     def describe(self) -> str:
         """One line for the run's banner."""
@@ -196,12 +195,6 @@ def _set(printed: bytes, base: Mapping[str, str]) -> dict[str, str]:
     pairs = (os.fsdecode(entry).partition("=") for entry in printed.split(b"\0") if entry)
     own = {"PWD", "OLDPWD", "SHLVL", "_", "PATH"}
     return {name: value for name, _, value in pairs if name not in own and base.get(name) != value}
-
-
-def _changed(prefix: Path) -> str:
-    """When packages of an environment were last changed, by conda or pip."""
-    folders = [prefix / "conda-meta", *sorted((prefix / "lib").glob("python3.*/site-packages"))]
-    return _short(" ".join(str(folder.stat().st_mtime_ns) for folder in folders if folder.is_dir()))
 
 
 def _short(text: str) -> str:

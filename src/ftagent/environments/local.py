@@ -5,6 +5,7 @@ Without bubblewrap the same limits hold, but it is no security boundary: a comma
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -20,7 +21,7 @@ from ftagent.core.files import storage_error
 from ftagent.core.protocols import OnLine
 from ftagent.core.types import Execution, Purpose, Stage
 from ftagent.core.workspace import Workspace
-from ftagent.environments import limits, proctree, sandbox
+from ftagent.environments import identity, limits, proctree, sandbox
 from ftagent.environments.ending import Ending, Stopped, classify
 from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
@@ -99,6 +100,10 @@ class LocalEnvironment:
         if self.options.sandbox == "bubblewrap" and self._why_plain:
             raise EnvironmentUnavailable(self._why_plain, "--env local with sandbox `none` works without it")
         limits.sweep(self._places)
+
+    async def identity(self) -> str:
+        """What software commands find here, for caches of their results."""
+        return await asyncio.to_thread(identity.software, self.options.python, self._import_roots)
 
     async def modules(self) -> frozenset[str]:
         if self._modules is None:

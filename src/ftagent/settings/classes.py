@@ -201,6 +201,9 @@ class EnvironmentSettings(Group):
     packages: Annotated[tuple[Path, ...], NoDecode] = variable(
         "FTAGENT_ENV_PACKAGES", (), "environments", "Folders of further packages lent read-only; several with commas"
     )
+    stage_cache_gb: float = variable(
+        "FTAGENT_STAGE_CACHE_GB", 10.0, "environments", "Most disk for results of stages; 0 keeps none", ge=0
+    )
 
     @field_validator("packages", mode="before")
     @classmethod
