@@ -184,6 +184,7 @@ class LlmScenario:
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),
+            reusable=True,
         )
 
     def _train(self, candidate: Candidate, purpose: Purpose) -> Stage:
@@ -201,6 +202,7 @@ class LlmScenario:
             files={"train_stage.yaml": merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
             outputs=(fixed["output"],),
+            reusable=debug,
         )
 
     def _fixed(self, debug: bool) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def evaluate(
 
     tune = settings.finetune
     model = resolve_model(request.model, tune.file_path.absolute(), parts.hub_access(settings))
-    environment, _ = parts.environment_of(request.env)
+    environment, _ = parts.environment_of(request.env, settings, note=on_line)
     temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
     decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)
 

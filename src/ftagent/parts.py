@@ -97,7 +97,8 @@ def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None]
     calls = Calls(reuses=False)
     asked = recorded.read_record().get("agent") == "llm"
     talk = language.repeat(recorded, settings, calls, note) if asked else None
-    return _assemble(request, settings, calls, talk, recorded, note)
+    # A replay executes again: what was kept would hide a difference.
+    return _assemble(replace(request, no_cache=True), settings, calls, talk, recorded, note)
 
 
 def _assemble(
@@ -111,7 +112,8 @@ def _assemble(
 ) -> Parts:
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
-    environment, notes = environment_of(request.env, request.parallel or 1)
+    environment, notes = environment_of(request.env, settings, request.parallel or 1, request.scenario, note)
+    environment = _cached(environment, request, settings)
     if talk is not None:
         _check_boundary(request, environment)
         environment = BrokeredEnvironment(environment, talk.open_broker)
@@ -217,14 +219,38 @@ def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
     return request.gpus
 
 
-def environment_of(kind: str, parallel: int = 1) -> tuple[Environment, list[str]]:
+def environment_of(
+    kind: str,
+    settings: Settings,
+    parallel: int = 1,
+    scenario: str = "llm",
+    note: Callable[[str], None] = _silent,
+) -> tuple[Environment, list[str]]:
     """The environment and, where it is no security boundary, the line that says so. Raises RequestError."""
     from ftagent.environments import registry
+    from ftagent.environments.conda import CondaOptions
     from ftagent.environments.leased import LeasedEnvironment, default_folder
 
-    inner = registry.create(kind)
+    conda = CondaOptions(
+        purpose="tabular" if scenario == "tabular" else "llm",
+        environment=settings.environments.conda_env or "",
+        folder=_files(settings) / "conda",
+        packages=tuple(path.absolute() for path in settings.environments.packages),
+    )
+    inner = registry.create(kind, conda=conda, on_line=note)
     environment = LeasedEnvironment(inner, default_folder(), parallel)
     return environment, [] if inner.sealed else [inner.describe()]
+
+
+def _cached(environment: Environment, request: RunRequest, settings: Settings) -> Environment:
+    from ftagent.environments.cached import CachedEnvironment, Identified
+    from ftagent.environments.stage_cache import StageCache
+
+    limit = int(settings.environments.stage_cache_gb * 1e9)
+    if request.no_cache or not settings.finetune.docker_enable_cache or not limit:
+        return environment
+    cache = StageCache(_files(settings) / "cache" / "stages", limit)
+    return CachedEnvironment(environment, cache) if isinstance(environment, Identified) else environment
 
 
 def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:

@@ -40,6 +40,8 @@ class RunRequest:
     options: dict[str, str] = field(default_factory=dict)
     """Scenario options as typed, `-o key=value`; the scenario's own model validates them."""
     yes_run_unsandboxed: bool = False
+    no_cache: bool = False
+    """Execute every stage, also where the result of an equal one is known."""
 
 
 @dataclass(frozen=True)

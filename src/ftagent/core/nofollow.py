@@ -51,10 +51,7 @@ def write_at(folder: int, name: str, content: bytes, shown: str, durable: bool =
     """Replace the plain file `name` atomically, durably if asked; `shown` names it in errors."""
     temporary = temporary_name()
     try:
-        with contextlib.suppress(FileNotFoundError):
-            found = kind(os.stat(name, dir_fd=folder, follow_symlinks=False))
-            if found != "file":
-                raise UnsafePath(f"{shown!r} is a {found} in the workspace; only plain files are replaced")
+        _refuse_other(folder, name, shown)
         write_new(temporary, content, durable=durable, folder=folder)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException as error:
@@ -63,6 +60,22 @@ def write_at(folder: int, name: str, content: bytes, shown: str, durable: bool =
         if isinstance(error, OSError):
             raise wrapped(shown, error) from error
         raise
+
+
+def move_at(source: Path, folder: int, name: str, shown: str) -> None:
+    """Move the file `source` to `name` in `folder` on the same file system, replacing a plain file alone."""
+    try:
+        _refuse_other(folder, name, shown)
+        os.replace(source, name, dst_dir_fd=folder)
+    except OSError as error:
+        raise wrapped(shown, error) from error
+
+
+def _refuse_other(folder: int, name: str, shown: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        found = kind(os.stat(name, dir_fd=folder, follow_symlinks=False))
+        if found != "file":
+            raise UnsafePath(f"{shown!r} is a {found} in the workspace; only plain files are replaced")
 
 
 def open_regular(folder: int, name: str, shown: str) -> tuple[int, int]:

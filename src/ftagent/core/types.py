@@ -119,6 +119,8 @@ class Stage:
     """Workspace files that the command reads; with `command` and `files` they are the identity of its result."""
     outputs: tuple[str, ...] = ()
     """Workspace files or folders that must exist afterwards, else the stage counts as failed."""
+    reusable: bool = False
+    """Whether an earlier result of the same command on the same workspace and mounts does as well as a new one."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ftagent.core.errors import StageRefused
 from ftagent.core.files import encode, make_folder, storage_error, temporary_name
@@ -23,6 +24,7 @@ from ftagent.core.nofollow import (
     digest_file,
     digest_tree,
     kind,
+    move_at,
     open_regular,
     remove,
     replace,
@@ -135,6 +137,25 @@ class Workspace:
         if max_bytes is not None and len(content) > max_bytes:
             raise StageRefused(f"{relative} has more than {max_bytes} bytes")
         return content
+
+    def open_file(self, relative: str) -> IO[bytes]:
+        """A file opened for reading. Raises UnsafePath for a link, StageRefused if it is not there."""
+        parts = self._parts(relative)
+        with self._folder(parts[:-1], relative) as folder:
+            descriptor, _ = open_regular(folder, parts[-1], relative)
+        return os.fdopen(descriptor, "rb")
+
+    def adopt(self, relative: str, source: Path | None) -> None:
+        """Move the file `source`, which lies on the same file system, to `relative`; None makes a folder there.
+
+        Raises UnsafePath: a bad name, a symlink as parent or target, or a folder where a file should be.
+        """
+        parts = self._parts(relative)
+        if source is None:
+            with self._folder(parts, relative, make=True):
+                return
+        with self._folder(parts[:-1], relative, make=True) as folder:
+            move_at(source, folder, parts[-1], relative)
 
     def collect(self, relative: str, destination: Path) -> Collected:
         """Copy a file or folder (`.`: all) out to `destination`, replacing what is there in one rename.

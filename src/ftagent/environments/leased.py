@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,11 @@ class LeasedEnvironment:
 
     async def prepare(self, purpose: Purpose) -> None:
         await self._inner.prepare(purpose)
+
+    async def identity(self) -> str:
+        """What software commands find; empty where `inner` does not tell."""
+        tell: Callable[[], Awaitable[str]] | None = getattr(self._inner, "identity", None)
+        return await tell() if tell else ""
 
     async def modules(self) -> frozenset[str]:
         return await self._inner.modules()

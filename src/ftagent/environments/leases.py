@@ -69,7 +69,7 @@ class Leases:
             if len(held) == count:
                 return
             if name not in held:
-                descriptor = _lock(self._folder / f"{_safe(pool)}-{_safe(name)}.lock")
+                descriptor = lock_file(self._folder / f"{_safe(pool)}-{_safe(name)}.lock")
                 if descriptor is not None:
                     held[name] = descriptor
 
@@ -79,7 +79,7 @@ class Leases:
             # The clock that all processes of a machine share; leftovers of an earlier boot are unlocked.
             name = f"{_safe(pool)}.{time.monotonic_ns():020d}.{secrets.token_hex(4)}.ticket"
             path = self._folder / name
-            descriptor = _lock(path)
+            descriptor = lock_file(path)
             if descriptor is None:
                 continue
             os.write(descriptor, json.dumps(list(names)).encode())
@@ -94,7 +94,7 @@ class Leases:
                 return True
             try:
                 wanted = json.loads(other.read_text() or "null")
-                descriptor = _lock(other, create=False)
+                descriptor = lock_file(other, create=False)
             except FileNotFoundError:
                 continue
             if descriptor is not None:
@@ -111,7 +111,7 @@ class _Ticket:
         self.descriptor = descriptor
 
 
-def _lock(path: Path, create: bool = True) -> int | None:
+def lock_file(path: Path, create: bool = True) -> int | None:
     """An open descriptor that holds the lock on `path`, or None when somebody else holds it."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
     descriptor = os.open(path, flags, 0o666)

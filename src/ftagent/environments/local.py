@@ -5,6 +5,7 @@ Without bubblewrap the same limits hold, but it is no security boundary: a comma
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ from ftagent.core.errors import EnvironmentUnavailable
 from ftagent.core.files import storage_error
 from ftagent.core.protocols import OnLine
 from ftagent.core.types import Execution, Purpose, Stage
-from ftagent.environments import limits, proctree, sandbox
+from ftagent.environments import identity, limits, proctree, sandbox
 from ftagent.environments.ending import Ending, Stopped, classify
 from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
@@ -38,6 +39,8 @@ class LocalOptions:
     """What a leading `python` in a command means."""
     readable: tuple[Path, ...] = ()
     """Further files and folders that a sandboxed command may read."""
+    import_roots: tuple[Path, ...] | None = None
+    """Folders for PYTHONPATH, readable in a sandbox; None: where this package and its site packages lie."""
     variables: tuple[str, ...] = ()
     """Names of further variables of the host that reach a command."""
     output_cap_bytes: int = 8 * 1024 * 1024
@@ -71,7 +74,8 @@ class LocalEnvironment:
 
     @cached_property
     def _import_roots(self) -> tuple[Path, ...]:
-        return sandbox.import_roots(self.options.python)
+        given = self.options.import_roots
+        return sandbox.import_roots(self.options.python) if given is None else given
 
     @cached_property
     def _program_folders(self) -> tuple[Path, ...]:
@@ -93,6 +97,10 @@ class LocalEnvironment:
         if self.options.sandbox == "bubblewrap" and self._why_plain:
             raise EnvironmentUnavailable(self._why_plain, "--env local with sandbox `none` works without it")
         limits.sweep(self._places)
+
+    async def identity(self) -> str:
+        """What software commands find here, for caches of their results."""
+        return await asyncio.to_thread(identity.software, self.options.python, self._import_roots)
 
     async def modules(self) -> frozenset[str]:
         if self._modules is None:

@@ -9,16 +9,28 @@ from pathlib import Path
 
 from ftagent.core import hardware
 from ftagent.core.errors import RequestError
+from ftagent.core.protocols import OnLine
 from ftagent.environments import limits, sandbox
+from ftagent.environments.conda import CondaEnvironment, CondaOptions
 from ftagent.environments.local import LocalEnvironment, LocalOptions
 
-KINDS = ("auto", "local")
-PLANNED = ("docker", "conda", "ray")
+KINDS = ("auto", "local", "conda")
+PLANNED = ("docker", "ray")
 LOW_DISK_GB = 5.0
 
 
-def create(kind: str, options: LocalOptions | None = None) -> LocalEnvironment:
-    """The environment `kind`. Raises RequestError for a name that this version does not have."""
+def create(
+    kind: str,
+    options: LocalOptions | None = None,
+    conda: CondaOptions | None = None,
+    on_line: OnLine | None = None,
+) -> LocalEnvironment | CondaEnvironment:
+    """The environment `kind`, which tells `on_line` what it has to make before its first command.
+
+    Raises RequestError for a name that this version does not have, and where there is no conda.
+    """
+    if kind == "conda":
+        return CondaEnvironment(conda or CondaOptions(local=options or LocalOptions()), on_line)
     if kind in KINDS:
         return LocalEnvironment(options)
     if kind in PLANNED:

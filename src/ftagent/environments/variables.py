@@ -30,8 +30,7 @@ def command_variables(
 
     `allowed` names further variables of the host that pass. `path` is the value of PATH.
     """
-    names = {*PASSED, *allowed, *(PASSED_WITH_NETWORK if stage.network else ())}
-    passed = {name: value for name, value in host.items() if name in names or name.startswith(PASSED_PREFIXES)}
+    passed = of_host(host, (*allowed, *(PASSED_WITH_NETWORK if stage.network else ())))
     gpus = stage.resources.gpus
     made = {
         "PATH": path,
@@ -53,6 +52,12 @@ def command_variables(
     if roots:
         result["PYTHONPATH"] = os.pathsep.join(roots)
     return result
+
+
+def of_host(host: Mapping[str, str], allowed: Iterable[str] = ()) -> dict[str, str]:
+    """What of the host's variables reaches every command, and those that are `allowed` beside."""
+    names = {*PASSED, *allowed}
+    return {name: value for name, value in host.items() if name in names or name.startswith(PASSED_PREFIXES)}
 
 
 def inputs(stage: Stage) -> dict[str, str]:

@@ -192,6 +192,25 @@ class FleetSettings(Group):
     sync_url: str | None = variable("FT_SYNC_URL", None, "fleet", "Remote of sync", pending=True)
 
 
+class EnvironmentSettings(Group):
+    """Where commands execute."""
+
+    conda_env: str | None = variable(
+        "FTAGENT_CONDA_ENV", None, "environments", "Name or folder of your conda environment, or a specification file"
+    )
+    packages: Annotated[tuple[Path, ...], NoDecode] = variable(
+        "FTAGENT_ENV_PACKAGES", (), "environments", "Folders of further packages lent read-only; several with commas"
+    )
+    stage_cache_gb: float = variable(
+        "FTAGENT_STAGE_CACHE_GB", 10.0, "environments", "Most disk for results of stages; 0 keeps none", ge=0
+    )
+
+    @field_validator("packages", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return names_of(value)
+
+
 class DeviceSettings(Group):
     """GPUs."""
 

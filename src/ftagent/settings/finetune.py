@@ -21,7 +21,7 @@ class FineTuneSettings(Group):
         "FT_CODER_COSTEER_ENV_TYPE", "auto", "environments", "auto, local, docker, conda or ray; --env wins"
     )
     docker_enable_cache: bool = variable(
-        "FT_DOCKER_ENABLE_CACHE", True, "environments", "Reuse results of equal stages", pending=True
+        "FT_DOCKER_ENABLE_CACHE", True, "environments", "Reuse results of equal stages; run --no-cache wins"
     )
     docker_image: str | None = variable("FT_DOCKER_IMAGE", None, "environments", "Image of docker runs", pending=True)
     update_llama_factory: bool | None = variable(

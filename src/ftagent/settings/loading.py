@@ -17,6 +17,7 @@ from ftagent.settings import dotenv
 from ftagent.settings.classes import (
     ChatSettings,
     DeviceSettings,
+    EnvironmentSettings,
     FleetSettings,
     Group,
     HubSettings,
@@ -33,6 +34,7 @@ GROUPS: dict[str, type[Group]] = {
     "finetune": FineTuneSettings,
     "tabular": TabularSettings,
     "fleet": FleetSettings,
+    "environments": EnvironmentSettings,
     "device": DeviceSettings,
 }
 _OURS = ("FT_", "DS_", "FTAGENT_")
@@ -44,7 +46,7 @@ _CREDENTIAL = re.compile(
     r"|GOOGLE_APPLICATION_CREDENTIALS"
     r"|(VERTEXAI|VERTEX|WATSONX|WX|DATABRICKS)_[A-Z_]+"
 )
-_PENDING_ENVIRONMENTS = ("docker", "conda", "ray")
+_PENDING_ENVIRONMENTS = ("docker", "ray")
 _SECRET = re.compile(r"key|token|secret|password|authorization|credential|headers?$", re.IGNORECASE)
 _COUNT = re.compile(r"tokens$|_per_token$", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)
@@ -75,6 +77,7 @@ class Settings:
     finetune: FineTuneSettings
     tabular: TabularSettings
     fleet: FleetSettings
+    environments: EnvironmentSettings
     device: DeviceSettings
     values: tuple[Value, ...] = ()
     """Every variable, in the order of `.env.example`."""
@@ -187,7 +190,7 @@ def shown(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
-        return list(value)
+        return [shown(item) for item in value]
     if isinstance(value, dict):
         return {key: "set" if is_secret(str(key)) else shown(item) for key, item in value.items()}
     if isinstance(value, str):

@@ -106,8 +106,9 @@ DEFAULTS: dict[str, Any] = {
     "DS_FULL_TIMEOUT": 10800, "DS_DOCKER_IMAGE": "gcr.io/kaggle-gpu-images/python:latest",
     "DS_DOCKERFILE_FOLDER_PATH": None, "DS_IF_USING_MLE_DATA": False, "DS_SAMPLE_DATA_BY_LLM": False,
     "CUDA_VISIBLE_DEVICES": None, "BACKEND": None, "FT_UPDATE_LLAMA_FACTORY": None, "OPENAI_API_KEY": None,
-    "OPENAI_API_BASE": None, "LOG_FORMAT_CONSOLE": None, "FTAGENT_MODEL_PRICES": {}, "FTAGENT_CALL_TIMEOUT": 600,
-    "FTAGENT_PROMPTS_PATH": None, "FTAGENT_MEMORY": True,
+    "OPENAI_API_BASE": None, "LOG_FORMAT_CONSOLE": None, "FTAGENT_MODEL_PRICES": {},
+    "FTAGENT_CALL_TIMEOUT": 600, "FTAGENT_PROMPTS_PATH": None, "FTAGENT_MEMORY": True,
+    "FTAGENT_CONDA_ENV": None, "FTAGENT_ENV_PACKAGES": (), "FTAGENT_STAGE_CACHE_GB": 10,
 }  # fmt: skip
 
 
@@ -140,11 +141,10 @@ def test_every_value_of_that_file_is_effective_or_warned_about_once(tmp_path: Pa
     for name in EFFECTIVE:
         variable = value(settings, name).variable
         said = [note for note in settings.notes if re.match(rf"{name}\b", note)]
-        # conda is a value that this version cannot follow, of a variable that it does.
-        wanted = 1 if variable.pending or variable.replaced_by or name == "FT_CODER_COSTEER_ENV_TYPE" else 0
+        wanted = 1 if variable.pending or variable.replaced_by else 0
         assert len(said) == wanted, name
-    # What has no effect: another loop's backend and trainer, and environments that are still to come.
-    ineffective = ["BACKEND", "FT_CODER_COSTEER_ENV_TYPE=conda", "FT_DOCKER_ENABLE_CACHE", "FT_UPDATE_LLAMA_FACTORY"]
+    # What has no effect: another loop's backend and trainer, and what is still to come.
+    ineffective = ["BACKEND", "FT_UPDATE_LLAMA_FACTORY"]
     assert sorted(note.split()[0] for note in settings.notes) == ineffective
     assert any("LiteLLM is the only backend" in note for note in settings.notes)
 
@@ -153,7 +153,7 @@ def test_what_waits_for_its_part_is_said_so_and_nothing_else(tmp_path: Path) -> 
     pending = {v.variable.name for v in load(None, {}, tmp_path).values if v.variable.pending}
     judge = {"FT_JUDGE_MODEL", "FT_JUDGE_RETRY", "FT_JUDGE_API_KEY", "FT_JUDGE_API_BASE", "FT_FORCE_THINK_TOKEN"}
     assert {name for name in pending if name.startswith("FT_")} == {
-        *judge, "FT_DOCKER_ENABLE_CACHE", "FT_DOCKER_IMAGE", "FT_SYNC_URL"
+        *judge, "FT_DOCKER_IMAGE", "FT_SYNC_URL"
     }  # fmt: skip
     assert all(name.startswith("DS_") for name in pending if not name.startswith("FT_"))
 

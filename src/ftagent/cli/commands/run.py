@@ -61,6 +61,7 @@ def run(  # one parameter per option
     yes_run_unsandboxed: Annotated[
         bool, typer.Option("--yes-run-unsandboxed", help="Run generated code without a sandbox.")
     ] = False,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Repeat stages whose result is known.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
     json_: JsonOption = False,
 ) -> int:
@@ -92,6 +93,7 @@ def run(  # one parameter per option
         keep=keep,
         options=options,
         yes_run_unsandboxed=yes_run_unsandboxed,
+        no_cache=no_cache,
     )
     return _plan(request, settings, json_) if dry_run else _start(ctx, request, settings, json_)
 
