@@ -49,6 +49,7 @@ acceptance: install ## the long proofs; results go to docs/
 bench: install ## measure the loop, the local environment, prompts and training; the numbers go to docs/performance.md
 	$(BIN)/python tests/bench/bench_loop.py
 	$(BIN)/python tests/bench/bench_local.py
+	$(BIN)/python tests/bench/bench_docker.py
 	$(BIN)/python tests/bench/bench_llm.py
 	$(BIN)/python tests/bench/bench_prompts.py
 	$(BIN)/python tests/bench/bench_toolkit.py smollm2-135m

@@ -227,17 +227,10 @@ def environment_of(
     note: Callable[[str], None] = _silent,
 ) -> tuple[Environment, list[str]]:
     """The environment and, where it is no security boundary, the line that says so. Raises RequestError."""
-    from ftagent.environments import registry
-    from ftagent.environments.conda import CondaOptions
+    from ftagent.environments.choosing import choose
     from ftagent.environments.leased import LeasedEnvironment, default_folder
 
-    conda = CondaOptions(
-        purpose="tabular" if scenario == "tabular" else "llm",
-        environment=settings.environments.conda_env or "",
-        folder=_files(settings) / "conda",
-        packages=tuple(path.absolute() for path in settings.environments.packages),
-    )
-    inner = registry.create(kind, conda=conda, on_line=note)
+    inner = choose(kind, settings, scenario, note)
     environment = LeasedEnvironment(inner, default_folder(), parallel)
     return environment, [] if inner.sealed else [inner.describe()]
 

@@ -61,7 +61,8 @@ def test_scenarios_are_found_from_another_folder(kind: str, built: dict[str, Pat
 def test_wheels_hold_every_source_file_and_nothing_else(kind: str, built: dict[str, Path]) -> None:
     with zipfile.ZipFile(built[kind]) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert packed == tracked("src") | tracked("scenarios")
+    contexts = {f"ftagent/environments/images/{name}" for name in tracked("docker")}
+    assert packed == tracked("src") | tracked("scenarios") | contexts
 
 
 def test_the_sdist_has_what_is_needed_to_build_test_and_document(built: dict[str, Path]) -> None:

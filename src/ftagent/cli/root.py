@@ -42,6 +42,11 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "config": {
         "show": Entry("config", "show", "Show each setting in effect and where it came from."),
     },
+    "env": {
+        "list": Entry("env", "list_", "List the environments and what they need."),
+        "check": Entry("env", "check", "Show that an environment confines and limits what runs in it."),
+        "build": Entry("env", "build", "Make the image or the environment that commands run in."),
+    },
     "doctor": Entry("doctor", "doctor", "Check this machine: environments, disk, memory, versions, plug-ins, models."),
     "init": Entry("init", "init", "Choose a language model: asks, writes .env, makes one test call."),
     "memory": {
@@ -54,7 +59,12 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     },
     "version": Entry("version", "version", "Print the version."),
 }
-GROUP_HELP = {"config": "Settings.", "journal": "The record of a run.", "memory": "Lessons of earlier runs."}
+GROUP_HELP = {
+    "config": "Settings.",
+    "env": "Where commands execute.",
+    "journal": "The record of a run.",
+    "memory": "Lessons of earlier runs.",
+}
 
 
 class LazyGroup(TyperGroup):

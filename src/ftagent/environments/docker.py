@@ -7,8 +7,9 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,20 @@ from ftagent.environments.docker_config import (
     Image,
     container_config,
     gpu_variables,
-    identity,
+    identity_of,
     import_roots,
 )
-from ftagent.environments.docker_engine import Attached, Engine, EngineGone, NoSuchContainer, address
+from ftagent.environments.docker_ending import Found, conclude
+from ftagent.environments.docker_engine import Attached, Engine, EngineGone, address, why_unreachable
 from ftagent.environments.docker_image import ImageSource, make
-from ftagent.environments.docker_leftovers import labels, reap
-from ftagent.environments.docker_stream import Follow, Report, read_report
-from ftagent.environments.ending import Ending, classify
+from ftagent.environments.docker_leftovers import labels, leftovers, reap
+from ftagent.environments.docker_stream import Follow, read_report
+from ftagent.environments.identity import container_software
+from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
 from ftagent.environments.ownership import HandedOver, unreadable
 from ftagent.environments.sandbox import NOBODY
-from ftagent.environments.stages import absolute, full_disk, refusal, without_outputs
+from ftagent.environments.stages import absolute, refusal
 from ftagent.environments.threads import uninterrupted
 from ftagent.environments.variables import command_variables
 
@@ -40,7 +43,6 @@ OF_THE_HOST = ("LANG", "LANGUAGE", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA
 """Variables whose values name what only the host has; those of the image hold instead."""
 RETURN_SECONDS = 30.0
 """How long an engine that answered before may be away, for example because it is being restarted."""
-KILLED = 137
 
 
 def _silent(text: str) -> None: ...
@@ -81,13 +83,68 @@ class DockerEnvironment:
     name = "docker"
     sealed = True
 
-    def __init__(self, options: DockerOptions, note: Callable[[str], None] = _silent) -> None:
+    def __init__(self, options: DockerOptions, note: OnLine | None = None) -> None:
         self.options = options
-        self._note = note
+        self._note = note or _silent
         self._engine = Engine(options.address or address(os.environ))
         self._ready: _Ready | None = None
         self._preparing = asyncio.Lock()
         self._unremoved: set[str] = set()
+        self._modules: frozenset[str] | None = None
+
+    @property
+    def address(self) -> str:
+        """Of the engine."""
+        return self._engine.address
+
+    def why_unreachable(self) -> str:
+        """Empty when an engine answers, else one line. Imports nothing."""
+        return why_unreachable(self._engine.address)
+
+    def leftovers(self, remove: bool) -> tuple[list[str], list[str]]:
+        """Containers of dead runs of ours: names of those that are there, and of those that were removed now.
+
+        Raises EnvironmentUnavailable.
+        """
+        try:
+            removed = [found.name for found in reap(self._engine)] if remove else []
+            return [found.name for found in leftovers(self._engine)], removed
+        finally:
+            self._engine.close()
+
+    def ready(self) -> bool:
+        """Whether commands can be executed without anything being made. Raises EnvironmentUnavailable."""
+        try:
+            return self._engine.image(self.options.source.name) is not None
+        finally:
+            self._engine.close()
+
+    def version(self) -> str:
+        """Of the engine. Raises EnvironmentUnavailable."""
+        try:
+            return self._engine.facts().version
+        finally:
+            self._engine.close()
+
+    async def build(self, on_line: OnLine, again: bool = False) -> bool:
+        """Make the image if it is not there, or `again`; True when it was made now. Raises EnvironmentUnavailable."""
+        if not again and await uninterrupted(self.ready):
+            return False
+        try:
+            await uninterrupted(partial(make, self._engine, self.options.source, on_line, may_make=True, again=again))
+        finally:
+            self._engine.close()
+        return True
+
+    async def identity(self) -> str:
+        """What software commands find here, for caches of their results."""
+        ready = await self._prepared()
+        return await uninterrupted(container_software, ready.image.id, self.options.packages)
+
+    async def modules(self) -> frozenset[str]:
+        if self._modules is None:
+            self._modules = await importable(self)
+        return self._modules
 
     def describe(self) -> str:
         """One line for the run's banner."""
@@ -132,7 +189,7 @@ class DockerEnvironment:
     def _ask(self) -> _Ready:
         facts = self._engine.facts()
         image = make(self._engine, self.options.source, self._note, may_make=self.options.make_image)
-        who = identity(os.getuid(), os.getgid(), os.getgroups(), facts)
+        who = identity_of(os.getuid(), os.getgid(), os.getgroups(), facts)
         reap(self._engine)
         return _Ready(image, facts, who, HandedOver(who.uid, who.gid))
 
@@ -152,8 +209,8 @@ class DockerEnvironment:
             ended = await follow.until_end(stage.time_limit)
             seconds = time.monotonic() - began
             capture.close()
-            report = read_report(follow.said)
-            ending = await self._ending(stage, workspace, name, ended, report, follow.said, capture.tail())
+            found = Found(ended, read_report(follow.said), follow.said, capture.tail())
+            ending = await uninterrupted(conclude, self._engine, name, stage, workspace, found)
         finally:
             if connection is not None:
                 connection.close()
@@ -164,7 +221,7 @@ class DockerEnvironment:
             seconds=seconds,
             exit_code=ending.exit_code,
             signal=ending.signal,
-            peak_mb=round(report.peak_bytes / 2**20, 1) if report and report.peak_bytes else None,
+            peak_mb=round(found.peak_bytes / 2**20, 1) if found.peak_bytes else None,
             detail=ending.detail or _discarded(warnings),
             tail=capture.tail(),
         )
@@ -180,57 +237,6 @@ class DockerEnvironment:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.5)
-
-    async def _ending(
-        self, stage: Stage, workspace: Path, name: str, ended: bool, report: Report | None, said: bytes, tail: str
-    ) -> Ending:
-        """Why the command ended. Raises EnvironmentUnavailable and StorageFull for what was not its fault."""
-        if not ended:
-            return classify(stage, "time", None, 0)
-        if report is None:
-            return await self._unreported(stage, name, said)
-        if report.error:
-            raise EnvironmentUnavailable(f"stage {stage.name} cannot be started: {report.error}")
-        oom_kills = report.oom_kills
-        if oom_kills is None:
-            with contextlib.suppress(EngineGone, NoSuchContainer):
-                oom_kills = int((await uninterrupted(self._stopped, name)).get("OOMKilled", False))
-        ending = classify(stage, "time" if report.stopped == "time" else "", report.exit_code, oom_kills or 0)
-        if ending.end == "ok":
-            return without_outputs(stage, workspace) or ending
-        if ending.end == "failed":
-            if full := full_disk(workspace):
-                raise full
-            last = (tail.strip().splitlines() or [""])[-1]
-            why = f": {last}" if ending.exit_code == 127 else ""
-            why += f" ({' and '.join(report.full)} had no room left)" if report.full else ""
-            return replace(ending, detail=ending.detail + why)
-        return ending
-
-    async def _unreported(self, stage: Stage, name: str, said: bytes) -> Ending:
-        """The container ended before its process 1 could tell how: by whom?"""
-        try:
-            state = await uninterrupted(self._stopped, name)
-        except EngineGone:
-            return Ending("lost", detail="the Docker Engine stopped answering; the result is unknown")
-        except NoSuchContainer:
-            return Ending("lost", detail="somebody removed the container; the result is unknown")
-        code = int(state.get("ExitCode") or 0)
-        if state.get("OOMKilled"):
-            return classify(stage, "", KILLED, 1)
-        last = (said.decode("utf-8", "replace").strip().splitlines() or [str(state.get("Error") or "")])[-1][:300]
-        if last:
-            raise EnvironmentUnavailable(f"stage {stage.name} cannot be started in {self.options.source.name}: {last}")
-        return Ending("lost", detail=f"somebody ended the container (exit code {code}); the result is unknown")
-
-    def _stopped(self, name: str) -> dict[str, Any]:
-        """The state of a container whose streams are closed; the engine may take a moment to notice."""
-        deadline = time.monotonic() + 10
-        while True:
-            state = self._engine.state(name)
-            if not state.get("Running") or time.monotonic() > deadline:
-                return state
-            time.sleep(0.02)
 
     def _remove(self, name: str) -> None:
         """Remove a container now, or when the engine is back."""

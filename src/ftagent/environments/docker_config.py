@@ -57,7 +57,7 @@ class Identity:
         return f"{self.uid}:{self.gid}"
 
 
-def identity(uid: int, gid: int, groups: Sequence[int], facts: EngineFacts) -> Identity:
+def identity_of(uid: int, gid: int, groups: Sequence[int], facts: EngineFacts) -> Identity:
     """The container's user for a host user, so that files stay the user's; nobody for root.
 
     A rootless engine has one user outside whatever the number inside, who is 0 there.

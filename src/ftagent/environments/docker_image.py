@@ -9,15 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ftagent.core import hardware
 from ftagent.core.errors import EnvironmentUnavailable, RequestError
 from ftagent.environments.docker_config import Image
 from ftagent.environments.docker_engine import Engine
 from ftagent.environments.sandbox import package_folder
+from ftagent.environments.stages import absolute
 
 Stack = Literal["llm", "tabular"]
 """What an image has installed: for fine-tuning language models, or for tables."""
 IGNORED = ("__pycache__", ".git")
 HASH_LENGTH = 12
+VARIANTS: Mapping[Stack, tuple[str, ...]] = {"llm": ("cpu", "cuda", "vllm"), "tabular": ("cpu", "cuda")}
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+"""Where torch comes without CUDA: a tenth of the size."""
 OnProgress = Callable[[str], None]
 
 
@@ -40,20 +45,27 @@ def contexts_folder() -> Path:
     return packaged if packaged.is_dir() else package.parent.parent / "docker"
 
 
-def image_source(
-    stack: Stack, image: str = "", folder: Path | None = None, variant: str = "", base: str = ""
-) -> ImageSource:
-    """The image for `stack`: one that the user names, else from the user's Dockerfile in `folder`, else ours.
+def image_source(stack: Stack, image: str = "", folder: Path | None = None, variant: str = "") -> ImageSource:
+    """The image for `stack`: `image` of a registry or this machine, else built from `folder`, else from ours.
 
-    `variant` is a target of the Dockerfile, `base` replaces the image that it starts from. Raises RequestError.
+    `variant` of ours: one of VARIANTS; empty is `cuda` where this machine has GPUs, else `cpu`. Raises RequestError.
     """
-    if image:
-        return ImageSource(image)
-    context = folder or contexts_folder() / stack
+    if image or folder:
+        if variant:
+            raise RequestError(f"variant {variant}: only ftagent's own images have variants, not {image or folder}")
+        return ImageSource(image) if image else _built(stack, absolute(Path(str(folder))), "", {})
+    variant = variant or ("cuda" if hardware.gpus() else "cpu")
+    known = VARIANTS[stack]
+    if variant not in known:
+        raise RequestError(f"variant {variant}: the {stack} image has {', '.join(known)}")
+    target = "vllm" if variant == "vllm" else "base"
+    return _built(stack, contexts_folder() / stack, target, {"TORCH_INDEX": CPU_INDEX} if variant == "cpu" else {})
+
+
+def _built(stack: Stack, context: Path, target: str, arguments: dict[str, str]) -> ImageSource:
     if not (context / "Dockerfile").is_file():
         raise RequestError(f"{context}: no Dockerfile here to build an image from")
-    arguments = {"BASE": base} if base else {}
-    return ImageSource(f"ftagent-{stack}:{digest(context, variant, arguments)}", context, variant, arguments)
+    return ImageSource(f"ftagent-{stack}:{digest(context, target, arguments)}", context, target, arguments)
 
 
 def digest(context: Path, target: str = "", arguments: Mapping[str, str] | None = None) -> str:

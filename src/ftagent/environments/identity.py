@@ -21,6 +21,14 @@ def software(python: Path, import_roots: Iterable[Path]) -> str:
     return f"{digest.hexdigest()[:16]}-{own_code()}"
 
 
+def container_software(image: str, packages: Iterable[Path]) -> str:
+    """Of a container: its image's id, what is lent to it, and our own code by content."""
+    digest = hashlib.sha256(image.encode())
+    for folder in packages:
+        digest.update(_packages(folder))
+    return f"{digest.hexdigest()[:16]}-{own_code()}"
+
+
 def own_code() -> str:
     """Of the package's modules that commands execute."""
     digest = hashlib.sha256()

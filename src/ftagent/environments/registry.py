@@ -6,17 +6,28 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ftagent.core import hardware
 from ftagent.core.errors import RequestError
-from ftagent.core.protocols import OnLine
+from ftagent.core.protocols import Environment, OnLine
 from ftagent.environments import limits, sandbox
 from ftagent.environments.conda import CondaEnvironment, CondaOptions
+from ftagent.environments.docker import DockerEnvironment, DockerOptions
+from ftagent.environments.docker_image import image_source
 from ftagent.environments.local import LocalEnvironment, LocalOptions
 
-KINDS = ("auto", "local", "conda")
-PLANNED = ("docker", "ray")
+KINDS = ("auto", "local", "docker", "conda")
+PLANNED = ("ray",)
 LOW_DISK_GB = 5.0
+
+
+class Described(Environment, Protocol):
+    """An environment that can introduce itself."""
+
+    def describe(self) -> str:
+        """One line for the run's banner."""
+        ...
 
 
 def create(
@@ -24,13 +35,16 @@ def create(
     options: LocalOptions | None = None,
     conda: CondaOptions | None = None,
     on_line: OnLine | None = None,
-) -> LocalEnvironment | CondaEnvironment:
-    """The environment `kind`, which tells `on_line` what it has to make before its first command.
+    docker: DockerOptions | None = None,
+) -> Described:
+    """The environment `kind`, which tells `on_line` what it has to make before its first command; `auto` is local.
 
     Raises RequestError for a name that this version does not have, and where there is no conda.
     """
     if kind == "conda":
         return CondaEnvironment(conda or CondaOptions(local=options or LocalOptions()), on_line)
+    if kind == "docker":
+        return DockerEnvironment(docker or DockerOptions(image_source("llm")), on_line)
     if kind in KINDS:
         return LocalEnvironment(options)
     if kind in PLANNED:

@@ -173,10 +173,11 @@ class TabularSettings(Group):
     debug_timeout: float = variable("DS_DEBUG_TIMEOUT", 3600, "tabular", "Seconds", pending=True, ge=0)
     full_timeout: float = variable("DS_FULL_TIMEOUT", 10800, "tabular", "Seconds", pending=True, ge=0)
     docker_image: str = variable(
-        "DS_DOCKER_IMAGE", "gcr.io/kaggle-gpu-images/python:latest", "tabular", "Image of runs", pending=True
+        "DS_DOCKER_IMAGE", "gcr.io/kaggle-gpu-images/python:latest", "tabular",
+        "Image of docker runs on tables; where you do not set it, one is built from ftagent's own Dockerfile",
     )
     dockerfile_folder_path: Path | None = variable(
-        "DS_DOCKERFILE_FOLDER_PATH", None, "tabular", "Folder of a Dockerfile for that image", pending=True
+        "DS_DOCKERFILE_FOLDER_PATH", None, "tabular", "Folder of a Dockerfile to build that image from"
     )
     if_using_mle_data: bool = variable(
         "DS_IF_USING_MLE_DATA", False, "tabular", "Prepare and grade with MLE-bench", pending=True

@@ -23,7 +23,9 @@ class FineTuneSettings(Group):
     docker_enable_cache: bool = variable(
         "FT_DOCKER_ENABLE_CACHE", True, "environments", "Reuse results of equal stages; run --no-cache wins"
     )
-    docker_image: str | None = variable("FT_DOCKER_IMAGE", None, "environments", "Image of docker runs", pending=True)
+    docker_image: str | None = variable(
+        "FT_DOCKER_IMAGE", None, "environments", "Image of docker runs; built from ftagent's own Dockerfile where empty"
+    )
     update_llama_factory: bool | None = variable(
         "FT_UPDATE_LLAMA_FACTORY", None, "toolkit", "Accepted", replaced_by="ftagent's own toolkit trains"
     )

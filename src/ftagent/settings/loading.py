@@ -46,7 +46,7 @@ _CREDENTIAL = re.compile(
     r"|GOOGLE_APPLICATION_CREDENTIALS"
     r"|(VERTEXAI|VERTEX|WATSONX|WX|DATABRICKS)_[A-Z_]+"
 )
-_PENDING_ENVIRONMENTS = ("docker", "ray")
+_PENDING_ENVIRONMENTS = ("ray",)
 _SECRET = re.compile(r"key|token|secret|password|authorization|credential|headers?$", re.IGNORECASE)
 _COUNT = re.compile(r"tokens$|_per_token$", re.IGNORECASE)
 _G = TypeVar("_G", bound=Group)

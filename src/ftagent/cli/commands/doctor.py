@@ -40,7 +40,7 @@ class Finding:
 
 def doctor(
     ctx: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Create folders that are missing.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Make missing folders, remove containers of dead runs.")] = False,
     gpu: Annotated[bool, typer.Option("--gpu", help="Also compute something on the GPU; fails without one.")] = False,
     no_models: Annotated[bool, typer.Option("--no-models", help="Make no call to a language model.")] = False,
     json_: JsonOption = False,
@@ -59,7 +59,7 @@ def doctor(
     except FtagentError as error:
         findings += [Finding("settings", False, str(error)), *_plugins()]
     else:
-        findings += [*_folders(settings, fix), *_plugins(), *_models(settings, no_models)]
+        findings += [*_folders(settings, fix), *_plugins(), *_docker(settings, fix), *_models(settings, no_models)]
     if gpu:
         findings.append(_compute())
     sound = all(finding.ok for finding in findings)
@@ -131,6 +131,30 @@ def _plugins() -> list[Finding]:
         Finding(f"scenario {entry.name}", not entry.problem, entry.problem or entry.target, f"see {entry.package}")
         for entry in scenarios(load=True)
     ]
+
+
+def _docker(settings: Settings, fix: bool) -> list[Finding]:
+    """The engine, its image, and containers of ours whose run is dead; nobody else's are touched."""
+    from ftagent.environments.choosing import docker_options
+    from ftagent.environments.docker import DockerEnvironment
+
+    wanted = settings.finetune.coder_costeer_env_type == "docker"
+    try:
+        docker = DockerEnvironment(docker_options(settings, "llm"))
+        if why := docker.why_unreachable():
+            return [Finding("docker", not wanted, why, "set FT_CODER_COSTEER_ENV_TYPE to another environment")]
+        image, there = docker.options.source.name, docker.ready()
+        engine = f"Engine {docker.version()} at {docker.address}; image {image} is {'there' if there else 'not there'}"
+        left, removed = docker.leftovers(remove=fix)
+    except FtagentError as error:
+        return [Finding("docker", not wanted, str(error))]
+    findings = [Finding("docker", there or not wanted, engine, "`ftagent env build docker` makes it")]
+    if removed:
+        findings.append(Finding("containers of dead runs", True, f"removed: {', '.join(removed)}"))
+    if left:
+        names = ", ".join(left)
+        findings.append(Finding("containers of dead runs", False, names, "`ftagent doctor --fix` removes them"))
+    return findings
 
 
 def _models(settings: Settings, skip: bool) -> list[Finding]:
