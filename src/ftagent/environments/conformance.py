@@ -74,7 +74,6 @@ def main(arguments: list[str]) -> int:
     from ftagent.environments.local import LocalEnvironment, LocalOptions
 
     name = arguments[0] if arguments else "auto"
-    environment: Environment
     try:
         environment = LocalEnvironment(LocalOptions(sandbox="none")) if name == "local-plain" else registry.create(name)
     except FtagentError as error:
@@ -90,7 +89,7 @@ def main(arguments: list[str]) -> int:
         line = f"{result.status:14} {result.check.name:24} row {rows:6} {result.seconds:6.2f} s"
         sys.stdout.write(f"{line}  {result.reason or result.check.property}\n")
     failed = sum(result.status == "fail" for result in results)
-    sys.stdout.write(f"{name}: {len(results) - failed} of {len(results)} without failure\n")
+    sys.stdout.write(f"{environment.describe()}\n{len(results) - failed} of {len(results)} without failure\n")
     if "--record" in arguments:
         record(name, results, Path(arguments[arguments.index("--record") + 1]))
     return 1 if failed else 0
@@ -100,6 +99,12 @@ def record(name: str, results: list[Result], path: Path) -> None:
     """Write the status of every check, for the table of `docs/security.md`. Raises OSError."""
     checks = {result.check.name: result.status for result in results}
     path.write_text(json.dumps({"environment": name, "checks": checks}, indent=1) + "\n")
+
+
+def recorded(path: Path) -> dict[str, Status]:
+    """Check → status, as `record` wrote them. Raises OSError."""
+    checks: dict[str, Status] = json.loads(path.read_text())["checks"]
+    return checks
 
 
 if __name__ == "__main__":
