@@ -27,14 +27,19 @@ def describe_details(
     options: LlmOptions,
     timeouts: Timeouts,
     fixed: Collection[str],
+    models: str = "",
 ) -> str:
     """For prompts. `rows` by dataset; of the benchmark only its rules are told, never an item. `fixed`: keys of
-    train.yaml that the scenario sets."""
+    train.yaml that the scenario sets. `models`: how a data script asks language models, if it may.
+
+    What a small context can do without comes last.
+    """
     parts = [
         "## Training rows\n" + "\n".join(_dataset(benchmark, name, some) for name, some in rows.items()),
         "## How answers are asked for, read and scored\n" + _scoring(benchmark, decoding),
         "## Limits of an experiment\n" + _limits(options, timeouts),
         "## Keys of train.yaml\n" + _keys(fixed),
+        *(["## Language models\n" + models.strip()] if models else []),
         "## Sample rows\n" + "\n".join(_samples(benchmark, name, some) for name, some in rows.items()),
     ]
     return "\n\n".join(parts)
@@ -86,8 +91,9 @@ def _limits(options: LlmOptions, timeouts: Timeouts) -> str:
     return (
         f"Every experiment trains on exactly {options.train_tokens} tokens: fewer rows are repeated, more are cut. "
         f"Only the assistant's turns count for the loss.\nMemory of one command: {memory}. Time: {times}. "
-        f"No network.\nA rehearsal with --limit {options.debug_rows} and {options.debug_tokens} training tokens comes "
-        f"first.\nCan be imported: {IMPORTABLE}; other packages only where the environment happens to have them."
+        f"No network.\nA rehearsal comes first: prepare_data.py --limit {options.debug_rows}"
+        + ("" if options.rehearse == "never" else f", then {options.debug_tokens} training tokens")
+        + f".\nCan be imported: {IMPORTABLE}; other packages only where the environment happens to have them."
     )
 
 

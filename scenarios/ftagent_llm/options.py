@@ -32,6 +32,9 @@ class LlmOptions(BaseModel):
     rehearse: Literal["auto", "always", "never"] = Field(
         "auto", description="train a few steps before the full run; auto: only files that no template rendered"
     )
+    llm_data: Literal["auto", "never"] = Field(
+        "auto", description="whether the data script may ask language models; auto: with an agent that asks them too"
+    )
     debug_rows: int = Field(16, ge=1, description="rows of a rehearsal")
     debug_tokens: int = Field(512, ge=16, description="training tokens of a rehearsal")
 

@@ -7,7 +7,6 @@ here.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -40,6 +39,8 @@ from ftagent.evaluation.prediction import (
 )
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import mistakes, score_file
+from ftagent_llm.broker_help import broker_help
+from ftagent_llm.configs import layer_count, merged, read_yaml
 from ftagent_llm.data import TrainingData
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
@@ -85,6 +86,8 @@ class LlmScenario:
         missing."""
         self.options = options
         self.context = context
+        self.asks_models = context.llm and options.llm_data == "auto"
+        """Whether the data script may ask language models; `broker_help` says how."""
         self.benchmark = resolve_benchmark(context.benchmark, context.hub, context.files_path)
         if not context.base_model:
             raise RequestError(
@@ -100,7 +103,7 @@ class LlmScenario:
         formats: Sequence[str] = SOLUTION_FORMATS if self.data.solved else SHORT_FORMATS
         if self.data.arithmetic:
             formats = ARITHMETIC_FORMATS
-        return build_space(self.options, len(self.data.rows), formats, _layers(self.model.path))
+        return build_space(self.options, len(self.data.rows), formats, layer_count(self.model.path))
 
     def brief(self) -> Brief:
         counts = {split: len(self.data.items(split)) for split in ("validation", "confirm", "test")}
@@ -127,8 +130,9 @@ class LlmScenario:
     @cached_property
     def _details(self) -> str:
         fixed = self._fixed(debug=False).keys() | {"epochs"}
+        models = broker_help() if self.asks_models else ""
         return describe_details(
-            self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed
+            self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed, models
         )
 
     def render(self, params: Mapping[str, Any]) -> Files:
@@ -176,6 +180,7 @@ class LlmScenario:
             ("python", "prepare_data.py", *(("--limit", str(self.options.debug_rows)) if debug else ())),
             time_limit=limits.debug_data_processing if debug else limits.data_processing,
             resources=Resources(memory_mb=self.options.memory_mb),
+            llm=self.asks_models,
             mounts=(Mount("TRAIN_ROWS", str(self.data.file)),),
             inputs=("prepare_data.py",),
             outputs=("train.jsonl",),
@@ -194,7 +199,7 @@ class LlmScenario:
             resources=Resources(memory_mb=self.options.memory_mb, gpus=self.context.gpus),
             mounts=(Mount("MODEL", str(self.model.path)),),
             variables=TOOLKIT_VARIABLES,
-            files={"train_stage.yaml": _merged(candidate.files.get("train.yaml", ""), fixed)},
+            files={"train_stage.yaml": merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
             outputs=(fixed["output"],),
             reusable=debug,
@@ -220,7 +225,7 @@ class LlmScenario:
             return []
         model, adapter = str(self.model.path), None
         if candidate.loop is not None:
-            full = _yaml(candidate.files.get("train.yaml", "")).get("method") == "full"
+            full = read_yaml(candidate.files.get("train.yaml", "")).get("method") == "full"
             model, adapter = (MODEL_FOLDER, None) if full else (model, MODEL_FOLDER)
         files = prediction_files(self.benchmark, items, self.decoding, model, adapter)
         return [
@@ -265,32 +270,3 @@ def decoding_of(options: LlmOptions, context: ScenarioContext, max_new_tokens: i
         batch_size=options.predict_batch_size,
         batch_tokens=options.predict_batch_tokens,
     )
-
-
-def _yaml(text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: 2026-99-99 is no date
-        return {}
-    return {str(key): value for key, value in values.items()} if isinstance(values, dict) else {}
-
-
-def _merged(text: str, fixed: Mapping[str, Any]) -> str:
-    """An experiment's keys with those that no experiment chooses. What is not YAML stays: the toolkit says
-    why."""
-    import yaml
-
-    values = _yaml(text)
-    if not values and text.strip():
-        return text
-    values.pop("epochs", None)
-    return str(yaml.safe_dump({**values, **fixed}, sort_keys=True))
-
-
-def _layers(model: Path) -> int:
-    try:
-        return int(json.loads((model / "config.json").read_text(encoding="utf-8"))["num_hidden_layers"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0

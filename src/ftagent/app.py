@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,14 +50,6 @@ class Result:
     """One line when the run failed."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What `run --dry-run` prints: what would happen and what it would need."""
-
-    document: dict[str, Any]
-    lines: tuple[str, ...]
-
-
 def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
     """Create a run and go on until a limit. Raises RequestError before anything is created."""
     request = parts.merged(request, settings)
@@ -71,42 +63,6 @@ def start(request: RunRequest, settings: Settings, observer: Observer) -> Result
         shutil.rmtree(folder.path, ignore_errors=True)
         raise RequestError(str(error)) from error
     return _drive(folder, request, built, observer, None, request.limits)
-
-
-def plan(request: RunRequest, settings: Settings) -> Plan:
-    """What `start` would do. Changes nothing. Raises RequestError as `start` would."""
-    request = parts.merged(request, settings)
-    built = parts.build(request, settings)
-    estimate, brief = built.scenario.estimate(), built.scenario.brief()
-    parts.check_fit(estimate, request, built.hardware)
-    limits = request.limits
-    loops = "until another limit" if limits.loop_n is None else f"{limits.loop_n}"
-    document = {
-        "schema_version": 1,
-        "request": asdict(request),
-        "scenario_options": built.scenario_options,
-        "agent": built.agent.name,
-        "environment": {"name": built.environment.name, "sealed": built.environment.sealed},
-        "hardware": asdict(built.hardware),
-        "metric": brief.metric,
-        "direction": brief.direction,
-        "parameters": [parameter.name for parameter in brief.space],
-        "estimate": asdict(estimate),
-        "cost_usd": 0.0,
-    }
-    lines = (
-        f"goal         {brief.goal}",
-        f"data         {brief.data}",
-        f"agent        {built.agent.name} over {len(brief.space)} parameters; no calls to a model, no dollars",
-        f"environment  {built.environment.name} ({'sealed' if built.environment.sealed else 'not sealed'})",
-        f"loops        {loops}, {request.parallel or 1} at once",
-        f"needs        about {estimate.seconds_per_loop:.0f} s per loop, {estimate.memory_mb:.0f} MiB of memory, "
-        f"{estimate.disk_mb:.0f} MiB of disk",
-        f"machine      {built.hardware.describe()}",
-        *estimate.notes,
-        *built.notes,
-    )
-    return Plan(document, lines)
 
 
 def resume(
@@ -257,6 +213,7 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
 
 def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, observer: Observer) -> None:
     """Write what people read. A full disk here loses nothing that is recorded."""
+    from ftagent.agents.memory import remember
     from ftagent.report import write_card, write_report
 
     try:
@@ -268,6 +225,8 @@ def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], bui
             chosen = session.state.experiments[selected.loop]
             candidate = Candidate(chosen.loop, chosen.files, chosen.hypothesis.params)
             write_card(folder, session.state, built.scenario.stages(candidate, "full"))
+        if built.memory is not None:
+            remember(built.memory, session.state, folder, observer.note)
     except (StorageFull, OSError) as error:
         observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
 

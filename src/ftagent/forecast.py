@@ -10,15 +10,20 @@ from typing import Any
 from ftagent.core.errors import FtagentError
 from ftagent.core.events import Called
 from ftagent.core.run_folder import RunFolder, all_runs
-from ftagent.llm.types import Price, Usage
+from ftagent.llm.types import Price, Role, Usage
 from ftagent.report.text import dollars, plural, quantity
 
-_STEPS = ("propose", "code", "repair", "reflect")
+_STEPS: tuple[Role, ...] = ("propose", "code", "repair", "reflect")
 _FEWEST_LOOPS = 3
 _MOST_RUNS = 20
 _QUANTILES = (0.1, 0.9)
 # Tokens of a reply, short and long, reasoning included.
-_REPLIES = {"propose": (200, 2000), "code": (300, 8000), "repair": (300, 8000), "reflect": (150, 1500)}
+_REPLIES: dict[Role, tuple[int, int]] = {
+    "propose": (200, 2000),
+    "code": (300, 8000),
+    "repair": (300, 8000),
+    "reflect": (150, 1500),
+}
 # Prompts of later loops show more experiments, up to a bound.
 _GROWTH = 3.0
 
@@ -43,11 +48,11 @@ class Plan:
     """What a run is about to do, as far as its language models are concerned."""
 
     scenario: str
-    models: Mapping[str, str]
+    models: Mapping[Role, str]
     """Role → model, for the roles that will ask."""
     prices: Mapping[str, Price | None]
     """Model → dollars per token; None where unknown."""
-    prompt_tokens: Mapping[str, int]
+    prompt_tokens: Mapping[Role, int]
     """Role → tokens of its prompt in the first loop."""
     repairs: int
     """At most so many per experiment (FT_CODER_MAX_LOOP)."""
@@ -179,8 +184,8 @@ def _uses(folder: RunFolder, plan: Plan) -> Iterator[LoopUse]:
         if place.loop is not None and state.complete(place.loop):
             by_loop.setdefault(place.loop, []).extend(calls)
     for calls in by_loop.values():
-        ours = [call for call in calls if call.role in plan.models]
-        if ours and all(call.model == plan.models[call.role] and call.requests for call in ours):
+        ours = [(call, model) for call in calls if (model := plan.models.get(call.role))]  # type: ignore[call-overload]  # a role as journaled
+        if ours and all(call.model == model and call.requests for call, model in ours):
             yield _use(calls, plan.prices)
 
 
@@ -232,7 +237,7 @@ def _most(plan: Plan) -> LoopUse:
     return _assumed(plan, {"propose": 1, "code": 1, "repair": plan.repairs, "reflect": 1}, growth, 1)
 
 
-def _assumed(plan: Plan, times: Mapping[str, int], growth: float, end: int) -> LoopUse:
+def _assumed(plan: Plan, times: Mapping[Role, int], growth: float, end: int) -> LoopUse:
     """One loop with so many calls of each role; `end`: 0 for short replies, 1 for long ones."""
     prompt = completion = usd = 0.0
     known = True

@@ -72,7 +72,7 @@ def speak(settings: Settings, calls: Calls, note: Note, files_path: Path) -> Lan
 
     models = models_of(settings)
     client = build_client(settings, calls, note, files_path)
-    record = _record(client.backend, models, settings)
+    record = client.redactor.document(_record(client.backend, models, settings))
     return Language(client, _broker(client, record["pools"], settings, note), record)
 
 
@@ -92,17 +92,25 @@ def repeat(run: RunFolder, settings: Settings, calls: Calls, note: Note) -> Lang
     return Language(client, _broker(client, recorded["pools"], settings, note), recorded)
 
 
-def lessons_for(request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note) -> tuple[str, ...]:
-    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off."""
-    if not settings.chat.memory:
+def lessons_for(
+    request: RunRequest, settings: Settings, brief: Brief, files_path: Path, note: Note, embeds: bool = True
+) -> tuple[str, ...]:
+    """What earlier runs teach this one; nothing when FTAGENT_MEMORY is off. `embeds`: a model may be asked for it."""
+    path = memory_of(settings, files_path)
+    if path is None:
         return ()
     from ftagent.agents import memory
     from ftagent.agents.lessons import task_of
 
-    task = task_of(asdict(request))
-    return memory.lessons_for(
-        memory.memory_path(files_path), task, brief, embed=_embedder(settings, files_path, note), note=note
-    )
+    embed = _embedder(settings, files_path, note) if embeds else None
+    return memory.lessons_for(path, task_of(asdict(request)), brief, embed=embed, note=note)
+
+
+def memory_of(settings: Settings, files_path: Path) -> Path | None:
+    """Where lessons are kept across runs; None when FTAGENT_MEMORY is off."""
+    from ftagent.agents.memory import memory_path
+
+    return memory_path(files_path) if settings.chat.memory else None
 
 
 def _record(backend: Backend, models: Mapping[Role, ModelChoice], settings: Settings) -> dict[str, Any]:
@@ -121,10 +129,10 @@ def _record(backend: Backend, models: Mapping[Role, ModelChoice], settings: Sett
 
 def _broker(client: ChatClient, pools: Mapping[str, Sequence[str]], settings: Settings, note: Note) -> OpenBroker:
     from ftagent.llm.broker import BrokerOptions, opener
-    from ftagent.llm.pools import Pools
+    from ftagent.llm.pools import Pools, member
 
     chat = client.model("script")
-    members = {name: [replace(chat, model=model) for model in models] for name, models in pools.items()}
+    members = {name: [member(chat, model) for model in models] for name, models in pools.items()}
     options = BrokerOptions(settings.finetune.api_max_workers, settings.chat.embedding_model or "")
     return opener(client, Pools(chat, members["strong"], members["weak"]), options, note)
 
@@ -141,9 +149,7 @@ def _repeating(
     nothing = ReplyCache(Path(), read=False, write=False, note=note)
     options = ClientOptions(RetryPolicy(0, 0.0), {}, {})
     redactor = Redactor(secrets_of(settings))
-    return ChatClient(
-        backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing
-    )
+    return ChatClient(backend, models, calls, options, note=note, redactor=redactor, replies=nothing, vectors=nothing)
 
 
 def _transcripts(run: RunFolder) -> dict[CallPlace, list[Document]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +45,8 @@ class Parts:
     """The models themselves; None for an agent that asks none."""
     lessons: tuple[str, ...] = ()
     """Of earlier runs, as the agent is told them."""
+    memory: Path | None = None
+    """Where this run's lessons are kept for later ones."""
 
     async def close(self) -> None:
         """Let go of the environment and of connections to models."""
@@ -75,20 +76,25 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
 
 
 def build(
-    request: RunRequest, settings: Settings, note: Callable[[str], None] = _silent, recorded: RunFolder | None = None
+    request: RunRequest,
+    settings: Settings,
+    note: Callable[[str], None] = _silent,
+    recorded: RunFolder | None = None,
+    plan: bool = False,
 ) -> Parts:
     """The parts that `request`, already merged, asks for. Raises RequestError; downloads only what it needs.
 
-    `recorded`: the folder of the run where there is one, whose lessons are used again.
+    `recorded`: the folder of the run where there is one, whose lessons are used again. `plan`: nothing is asked of
+    any model.
     """
     calls = Calls()
     talk = language.speak(settings, calls, note, _files(settings)) if _asks(request, settings) else None
-    return _assemble(request, settings, calls, talk, recorded, note)
+    return _assemble(request, settings, calls, talk, recorded, note, plan)
 
 
 def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None], recorded: RunFolder) -> Parts:
     """The parts of a recorded run, whose models say again what they said. Raises RequestError."""
-    calls = Calls()
+    calls = Calls(reuses=False)
     asked = recorded.read_record().get("agent") == "llm"
     talk = language.repeat(recorded, settings, calls, note) if asked else None
     # A replay executes again: what was kept would hide a difference.
@@ -102,6 +108,7 @@ def _assemble(
     talk: Language | None,
     recorded: RunFolder | None,
     note: Callable[[str], None],
+    plan: bool = False,
 ) -> Parts:
     machine = hardware.detect()
     options = plugins.parse_options(request.scenario, request.options)
@@ -117,7 +124,7 @@ def _assemble(
     if talk is not None and recorded is not None:
         lessons = tuple(recorded.read_record().get("lessons", ()))
     elif talk is not None:
-        lessons = language.lessons_for(request, settings, scenario.brief(), _files(settings), note)
+        lessons = language.lessons_for(request, settings, scenario.brief(), _files(settings), note, embeds=not plan)
     return Parts(
         scenario=scenario,
         agent=talk.agent(scenario.brief(), lessons, settings) if talk else _search(),
@@ -129,6 +136,7 @@ def _assemble(
         calls=calls,
         language=talk,
         lessons=lessons,
+        memory=language.memory_of(settings, _files(settings)),
     )
 
 
@@ -167,11 +175,8 @@ def _env(request: RunRequest, settings: Settings) -> str:
 def check_fit(estimate: Estimate, request: RunRequest, machine: Hardware) -> None:
     """Refuse a run that cannot fit this machine or its own limits. Raises RequestError saying what would fit."""
     folder = Path(request.log_dir).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    disk = shutil.disk_usage(folder)
-    free = disk.free / 2**20
-    if disk.total and estimate.disk_mb > free:
+    free = hardware.free_disk_mb(folder)
+    if free is not None and estimate.disk_mb > free:
         raise RequestError(
             f"{folder}: {free:.0f} MiB free, the run needs about {estimate.disk_mb:.0f} MiB; "
             "--log-dir on another disk, a smaller --base-model or LoRA instead of full training would fit"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 QUESTION = "Reply with the single word: ok"
 _SECONDS = 60.0
 _PLACE = CallPlace(None, "propose")
-_EMBEDDINGS = "embeddings"
+_SCRIPTED = "scripted/"
+_Check = Callable[[ModelChoice], None]
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Probe:
     def detail(self) -> str:
         """What to tell of it, in one line."""
         if self.problem:
-            return self.problem
+            # What a run is told: here the model is named already, and there is nothing to resume.
+            return re.sub(r"[,;] `ftagent resume`[^;]*$", "", self.problem.removeprefix(f"{self.model}: "))
         used = f" for {', '.join(self.uses)}" if self.uses else ""
         return f"answered in {self.seconds:.1f} s{used}; {price_text(self.price)}"
 
@@ -65,18 +68,20 @@ def probe(settings: Settings, only_chat_model: bool = False) -> list[Probe]:
 
 
 async def _probe(settings: Settings, only_chat_model: bool) -> list[Probe]:
-    from ftagent.llm.models import build_client, models_of
+    from ftagent.llm.models import backend_of, build_client, embedding_of, models_of
 
     try:
-        asked = _distinct(models_of(settings), settings, only_chat_model)
-        # Notes tell of parameters that a model does not take: no matter for a test.
-        client = build_client(settings, Calls(), lambda note: None, None, settings.finetune.file_path)
+        models, embedding = models_of(settings), embedding_of(settings)
+        asked = _distinct(models, settings, only_chat_model)
+        # Each model tells by itself what is wrong with it, so nothing is checked for all of them here.
+        client = build_client(settings, Calls(), _ignored, settings.finetune.file_path, check=False)
+        check = backend_of(models, settings, _ignored).check
     except FtagentError as error:
         return [Probe(str(settings.chat.chat_model), (), problem=str(error))]
     try:
-        waiting = [_ask(client, role, choice, uses) for role, choice, uses in asked]
-        if client.embeds and not only_chat_model:
-            waiting.append(_embed(client, settings))
+        waiting = [_ask(client, check, role, choice, uses) for role, choice, uses in asked]
+        if embedding is not None and not only_chat_model:
+            waiting.append(_embed(client, check, embedding))
         return list(await asyncio.gather(*waiting))
     finally:
         with contextlib.suppress(FtagentError):
@@ -85,7 +90,7 @@ async def _probe(settings: Settings, only_chat_model: bool) -> list[Probe]:
 
 def _once(settings: Settings) -> Settings:
     """`settings` for a test: no retry, no cache, nothing in the log, a short wait."""
-    seconds = min(_SECONDS, getattr(settings.chat, "call_timeout", _SECONDS))
+    seconds = min(_SECONDS, settings.chat.call_timeout)
     changes = {
         "max_retry": 0, "use_chat_cache": False, "dump_chat_cache": False, "use_embedding_cache": False,
         "dump_embedding_cache": False, "log_llm_chat_content": False, "call_timeout": seconds,
@@ -114,27 +119,37 @@ def _distinct(
     return [(role, choice, tuple(uses)) for role, choice, uses in found.values()]
 
 
-async def _ask(client: ChatClient, role: Role, choice: ModelChoice, uses: tuple[str, ...]) -> Probe:
-    messages = [Message("user", QUESTION)]
+async def _ask(client: ChatClient, check: _Check, role: Role, choice: ModelChoice, uses: tuple[str, ...]) -> Probe:
+    choice = replace(choice, time_limit=min(choice.time_limit, _SECONDS))
 
     async def call() -> None:
-        await client.chat(role, _PLACE, messages, choice=choice)
+        check(choice)
+        # Most scripts have no reply for this question; that they read is what matters.
+        if not choice.model.startswith(_SCRIPTED):
+            await client.chat(role, _PLACE, [Message("user", QUESTION)], choice=choice)
 
-    return await _timed(choice.model, uses, client.price(choice.model), call)
+    return await _timed(client, choice.model, uses, call)
 
 
-async def _embed(client: ChatClient, settings: Settings) -> Probe:
+async def _embed(client: ChatClient, check: _Check, choice: ModelChoice) -> Probe:
     async def call() -> None:
+        check(choice)
         await client.embed([QUESTION])
 
-    model = str(settings.chat.embedding_model)
-    return await _timed(model, (_EMBEDDINGS,), client.price(model), call)
+    return await _timed(client, choice.model, ("embeddings",), call)
 
 
-async def _timed(model: str, uses: tuple[str, ...], price: Price | None, call: Callable[[], Awaitable[None]]) -> Probe:
-    started = time.monotonic()
+async def _timed(
+    client: ChatClient, model: str, uses: tuple[str, ...], call: Callable[[], Awaitable[None]]
+) -> Probe:  # fmt: skip
+    price, started = None, time.monotonic()
     try:
+        price = client.price(model)
         await call()
     except FtagentError as error:
         return Probe(model, uses, time.monotonic() - started, price, str(error))
     return Probe(model, uses, time.monotonic() - started, price)
+
+
+def _ignored(note: str) -> None:
+    """Notes tell of parameters that a model does not take: no matter for a test."""

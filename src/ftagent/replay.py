@@ -14,7 +14,7 @@ from ftagent.core import events
 from ftagent.core.engine import Engine
 from ftagent.core.errors import RequestError
 from ftagent.core.journal import read_records
-from ftagent.core.recorded import Different, RecordedEnvironment, WithoutInspection, first_difference
+from ftagent.core.recorded import Different, RecordedEnvironment, WithoutInspection, first_difference, without_scripts
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.session import Session
 from ftagent.core.state import effective
@@ -94,6 +94,8 @@ def _repeat(
             again = [r.event for r in effective(session.journal.records)]
         finally:
             session.close()
+    if not execute:
+        history = without_scripts(history)
     compared = [_comparable(events_, _complete(history), phases[-1].step_n is None) for events_ in (history, again)]
     return first_difference(recorded, compared[0], target, compared[1])
 

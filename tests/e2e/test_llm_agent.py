@@ -1,4 +1,4 @@
-"""The llm agent with a scripted model and the real small model: three loops, killed in the middle, resumed, replayed."""
+"""The llm agent with a scripted and the real small model: three loops, killed in the middle, resumed, replayed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SCRIPT = Path(__file__).parent.parent / "fixtures/scripted/three_loops/script.ya
 CANARY = "sk-canary-7f3a9c51d2e84b60"
 RUN = (
     "run", "--scenario", "llm", "--agent", "llm", "--base-model", "smollm2-135m",
-    "--benchmark", "rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2", "--loop-n", "3",
-    "--limit", "24", "--name", "x", "--budget-usd", "1", "-o", "train_tokens=4000", "-o", "checkpoint_steps=4",
+    "--benchmark", "rg:isomorphic_strings", "--loop-n", "3", "--limit", "16", "--name", "x", "--budget-usd", "1",
+    "-o", "train_tokens=4000",    "-o", "checkpoint_steps=4", "-o", "max_new_tokens=16",
 )  # fmt: skip
 
 

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ftagent.core.failpoints import VARIABLE
 from ftagent.core.journal import read_records
 from ftagent.environments.local import LocalEnvironment
 from support import drive, noop, story
-
-
-def in_a_child(work: Callable[[], object], failpoint: str = "") -> int:
-    """Run `work` in a process of its own; returns its wait status. A fork: the imports are paid once."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    status = 1
-    try:
-        os.environ[VARIABLE] = failpoint
-        work()
-        status = 0
-    finally:
-        os._exit(status)
+from support.children import in_a_child
 
 
 @pytest.fixture(scope="module")

@@ -65,6 +65,29 @@ def test_a_full_disk_stops_the_run_and_space_resumes_it(whole: Path, tmp_path: P
         assert story(disk / "log/x") == story(whole)
 
 
+def test_a_stage_that_would_fill_the_disk_is_not_started(tmp_path: Path) -> None:
+    command = ["run", "--scenario", "noop", "--loop-n", "2", "--name", "x", "-o", "stages=1"]
+    assert ftagent(*command, cwd=tmp_path).returncode == 0
+    with small_disk(tmp_path / "small", "4m") as disk:
+        run = disk / "log/x"
+        assert ftagent(*command, "--log-dir", disk / "log", "--step-n", "3", cwd=tmp_path).returncode == 3
+        before = story(run)
+        assert before[-1][0] == "built"
+        filler = disk / "filler"
+        # Room for everything that the stage writes, but not for the MiB that the scenario estimates.
+        filler.write_bytes(bytes(shutil.disk_usage(disk).free - 600 * 1024))
+        done = ftagent("resume", run, cwd=tmp_path)
+        assert done.returncode == 3, done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1, done.stderr
+        assert "0.6 MiB free, work of loop 0 needs about 1.0 MiB; free some space" in errors[0]
+        assert story(run) == before
+        filler.unlink()
+        done = ftagent("resume", run, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert story(run) == story(tmp_path / "log/x")
+
+
 def test_no_space_at_all_is_refused_before_anything_is_there(tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", "4k") as disk:
         (disk / "full").write_bytes(b"x" * 4096)

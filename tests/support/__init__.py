@@ -8,6 +8,7 @@ from typing import Any
 
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.core import events
+from ftagent.core.calls import Calls
 from ftagent.core.context import Hardware, ScenarioContext
 from ftagent.core.engine import Ended, Engine, EngineOptions
 from ftagent.core.events import Limits, Place
@@ -56,6 +57,7 @@ def drive(
     place: Place | None = None,
     observer: Observer | None = None,
     options: EngineOptions | None = None,
+    calls: Calls | None = None,
 ) -> Ended:
     """One session of the run at `path`, made if it is not there: what `run` and `resume` do, without their words."""
     path.mkdir(parents=True, exist_ok=True)
@@ -72,6 +74,8 @@ def drive(
             if place is not None:
                 session.rewind(place)
             session.change_limits(limits)
+            if calls is not None:
+                calls.open(session)
             engine = Engine(
                 session, scenario, agent or ScriptedAgent(ACTS), environment or Nowhere(), options or EngineOptions()
             )

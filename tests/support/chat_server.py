@@ -79,7 +79,7 @@ class Request:
 
     @property
     def key(self) -> str:
-        return self.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.headers.get("api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
 
     @property
     def text(self) -> str:
@@ -146,6 +146,9 @@ class ChatServer:
         app.router.add_post("/v1/chat/completions", self._serve)
         app.router.add_post("/v1/embeddings", self._serve)
         app.router.add_get("/v1/models", self._list_models)
+        # As Azure names them, below `url` without /v1.
+        app.router.add_post("/openai/deployments/{name}/chat/completions", self._serve)
+        app.router.add_post("/openai/deployments/{name}/embeddings", self._serve)
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -324,6 +327,13 @@ def embeddings(request: Request) -> dict[str, Any]:
     count = sum(len(text.split()) for text in texts)
     return {"object": "list", "model": request.body["model"], "data": data,
             "usage": {"prompt_tokens": count, "total_tokens": count}}  # fmt: skip
+
+
+async def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait until `holds()`: a server notices a closed connection a moment later. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - nothing tells when
+            await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -213,3 +213,17 @@ def test_a_baseline_that_is_clearly_ahead_stays_the_best(tmp_path: Path) -> None
     assert state.selected is not None
     assert state.selected.loop is None
     assert not (tmp_path / "run/best").exists()
+
+
+def test_a_limit_ends_a_loop_that_waits_for_one_before_it(tmp_path: Path) -> None:
+    class SlowFirst(ScriptedAgent):
+        async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
+            await asyncio.sleep(0.2 if trace.loop == 0 else 0)
+            return await super().code(brief, trace, hypothesis)
+
+    # The sixth step is the run of loop 1; that of loop 0 is then one too many.
+    options, limits = EngineOptions(parallel=2), Limits(loop_n=2, step_n=6)
+    ended = drive(tmp_path / "run", noop(tmp_path), SlowFirst(ACTS), limits=limits, options=options)
+    assert ended.limit == "--step-n"
+    assert [e.last_step for e in RunFolder(tmp_path / "run").state().experiments] == ["code", "run"]
+    assert drive(tmp_path / "run", noop(tmp_path), ScriptedAgent(ACTS), options=options).status == "completed"

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,21 +119,21 @@ except StorageFull as error:
     assert "a: cannot be written: read-only file system" in done.stdout, done.stderr
 
 
-def test_a_secret_is_never_readable_by_others_not_even_while_it_is_written(tmp_path: Path) -> None:
-    target, seen = tmp_path / "a", set()
-    original = os.open
+def test_a_secret_is_never_readable_by_others_not_even_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes, original = set(), os.open
 
-    def watching(path: object, *arguments: object) -> int:
-        descriptor: int = original(path, *arguments)  # type: ignore[arg-type]
-        seen.add(os.fstat(descriptor).st_mode & 0o777)
+    def watching(*arguments: Any, **options: Any) -> int:
+        descriptor = original(*arguments, **options)
+        modes.add(os.fstat(descriptor).st_mode & 0o777)
         return descriptor
 
+    monkeypatch.setattr(os, "open", watching)
     before = os.umask(0)
-    os.open = watching  # type: ignore[assignment]
     try:
-        atomic_write(target, "secret", mode=0o600)
+        atomic_write(tmp_path / "a", "secret", mode=0o600)
     finally:
-        os.open = original
         os.umask(before)
-    assert seen == {0o600}
-    assert target.stat().st_mode & 0o777 == 0o600
+    assert modes == {0o600}
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o600

@@ -22,7 +22,7 @@ _ENDS = {
 
 def condense(failure: Execution, files: Collection[str], count: Count, limit: int = MAX_TOKENS) -> str:
     """At most `limit` tokens about `failure`; `files` are the experiment's own, whose frames are told."""
-    lines = [_short(line) for line in failure.tail.splitlines()]
+    lines = [_short(line) for line in failure.tail.split("\n")]
     trace, message, other = _taken_apart(lines)
     own = [frame for frame in trace if _is_own(frame, files)]
     told = [_head(failure), *message]
@@ -32,13 +32,12 @@ def condense(failure: Execution, files: Collection[str], count: Count, limit: in
         told.append(f"(frames of libraries left out: {foreign})")
     while len(told) > 1 and count("\n".join(told)) > limit:
         told.pop()
-    return "\n".join([*told, *_last(other, limit - count("\n".join(told)) - 20, count)])
+    return "\n".join([*told, *_last(other, limit - count("\n".join(told)) - 30, count)])
 
 
 def _head(failure: Execution) -> str:
-    facts = [f"stage {failure.stage} {_ENDS[failure.end]}"]
-    if failure.seconds:
-        facts.append(f"after {failure.seconds:.1f} s")
+    after = f" after {failure.seconds:.1f} s" if failure.seconds else ""
+    facts = [f"stage {failure.stage} {_ENDS[failure.end]}{after}"]
     for name, value in (("exit code", failure.exit_code), ("signal", failure.signal)):
         if value is not None:
             facts.append(f"{name} {value}")
@@ -87,7 +86,7 @@ def _last(lines: Sequence[str], room: int, count: Count) -> list[str]:
     lines = [line for line in lines if line.strip()]
     kept: list[str] = []
     for line in reversed(lines):
-        room -= count(line) + 1
+        room -= count(line + "\n") + 1
         if room < 0:
             break
         kept.insert(0, line)

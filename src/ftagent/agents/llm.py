@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ftagent.agents import asking, replies
 from ftagent.agents.asking import Asked
-from ftagent.agents.prompting import Prompts, Source
+from ftagent.agents.prompting import Prompts, Source, budget_of
 from ftagent.agents.reflection import reflect as computed
 from ftagent.agents.samples import sample_steps
 from ftagent.agents.sections import Count
@@ -29,7 +29,7 @@ from ftagent.llm.structured import ask, ask_files
 from ftagent.llm.types import Message, Role
 
 MOST_ABANDONED = 3
-"""Loops in a row without a usable proposal after which the run stops."""
+"""Loops in a row without a usable proposal; one more stops the run."""
 
 
 class LlmAgent:
@@ -54,27 +54,36 @@ class LlmAgent:
         self._lessons = tuple(lessons)
         self._options = options or policy.PolicyOptions()
         self._prepared: tuple[Brief, Prompts] | None = None
-        self._in_vain = False
-        """Whether this process asked for a proposal and got none: a resumed run may have another model."""
 
     def check(self, brief: Brief) -> None:
         """Render every prompt for sample loops. Raises RequestError with file and line of what a template lacks."""
         self._prompts(brief)
 
+    def prompt_tokens(self, brief: Brief) -> dict[Role, int]:
+        """Of the prompt of each role in a first loop, for forecasts."""
+        sizes: dict[Role, int] = {}
+        forms: dict[Role, type[replies.Reply]] = {
+            "propose": replies.proposal_type(brief), "code": replies.coding_type(brief),
+            "repair": replies.Repair, "reflect": replies.Reflection,
+        }  # fmt: skip
+        for role, asked in sample_steps(brief, self._lessons, self._options):
+            if role not in sizes:
+                texts = [message.content for message in self._messages(role, brief, asked, forms[role])]
+                sizes[role] = sum(self._client.count_tokens(role, text) for text in texts)
+        return sizes
+
     async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
-        """Raises AgentUnavailable when the last loops brought no usable proposal."""
-        if self._in_vain:
-            _refuse_to_go_on(trace)
+        """Raises AgentUnavailable when this is one loop too many in a row without a usable proposal."""
         asked = asking.to_propose(brief, trace, self._lessons, self._options)
+        form = replies.proposal_type(brief)
         try:
             proposal = await ask(
-                self._client, "propose", CallPlace(trace.loop, "propose"), self._messages("propose", brief, asked),
-                replies.proposal_type(brief), check=replies.proposal_check(trace),
+                self._client, "propose", CallPlace(trace.loop, "propose"),
+                self._messages("propose", brief, asked, form), form, check=replies.proposal_check(trace),
             )  # fmt: skip
         except NoUsableReply as error:
-            self._in_vain = True
+            _give_up(trace, error)
             return Hypothesis("no usable proposal", str(error), abandoned=str(error))
-        self._in_vain = False
         parent = experiment_of(trace, proposal.parent)
         return Hypothesis(
             title=" ".join(proposal.title.split()),
@@ -89,6 +98,7 @@ class LlmAgent:
     async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
         """The parent's or, where the model wants them, the templates' files under those that the model writes."""
         asked = asking.to_code(brief, trace, hypothesis, self._lessons)
+        form = replies.coding_type(brief)
         parent = experiment_of(trace, hypothesis.parent)
 
         def whole(coding: replies.Coding, given: Files) -> Files:
@@ -105,8 +115,8 @@ class LlmAgent:
                 raise ValueError(f"{', '.join(missing)}: not given; give it, or use_template: true for a rendered one")
 
         coding, given = await ask_files(
-            self._client, "code", CallPlace(trace.loop, "code"), self._messages("code", brief, asked),
-            replies.coding_type(brief), check=check, files_required=False,
+            self._client, "code", CallPlace(trace.loop, "code"), self._messages("code", brief, asked, form),
+            form, check=check, files_required=False,
         )  # fmt: skip
         return whole(coding, given)
 
@@ -115,7 +125,8 @@ class LlmAgent:
         asked = asking.to_repair(brief, experiment, failure, self._counter("repair"))
         _, files = await ask_files(
             self._client, "repair", CallPlace(experiment.loop, "code", experiment.attempts),
-            self._messages("repair", brief, asked), replies.Repair, check=lambda _, files: replies.check_names(files),
+            self._messages("repair", brief, asked, replies.Repair), replies.Repair,
+            check=lambda _, given: replies.check_names(given),
         )  # fmt: skip
         return {**experiment.files, **files}
 
@@ -128,7 +139,7 @@ class LlmAgent:
         try:
             said = await ask(
                 self._client, "reflect", CallPlace(experiment.loop, "feedback"),
-                self._messages("reflect", brief, asked), replies.Reflection,
+                self._messages("reflect", brief, asked, replies.Reflection), replies.Reflection,
             )  # fmt: skip
         except NoUsableReply as error:
             note = f"these observations are computed: the model gave no usable reflection ({error})"
@@ -138,9 +149,10 @@ class LlmAgent:
         seen = (*facts.observations, *causes, *said.observations, held[said.hypothesis_held])
         return Feedback(facts.decision, facts.reason, tuple(filter(None, map(str.strip, seen))), said.next.strip())
 
-    def _messages(self, role: Role, brief: Brief, asked: Asked) -> list[Message]:
-        context = self._client.context_tokens(role)
-        return self._prompts(brief).messages(role, asked.values, asked.sections, context, self._counter(role))
+    def _messages(self, role: Role, brief: Brief, asked: Asked, form: type[replies.Reply]) -> list[Message]:
+        count = self._counter(role)
+        budget = budget_of(self._client.context_tokens(role), form.model_json_schema(), count)
+        return self._prompts(brief).messages(role, asked.values, asked.sections, budget, count)
 
     def _prompts(self, brief: Brief) -> Prompts:
         """The templates of a run, checked once."""
@@ -155,10 +167,12 @@ class LlmAgent:
         return lambda text: self._client.count_tokens(role, text)
 
 
-def _refuse_to_go_on(trace: Trace) -> None:
+def _give_up(trace: Trace, error: NoUsableReply) -> None:
+    """Raise AgentUnavailable after a few loops in vain. This one is asked for all the same: a run that was stopped so
+    goes on with another model."""
     last = [experiment.hypothesis.abandoned for experiment in trace.experiments[-MOST_ABANDONED:]]
     if len(last) == MOST_ABANDONED and all(last):
         raise AgentUnavailable(
-            f"the model gave no usable proposal in {MOST_ABANDONED} loops in a row (the last time: {last[-1]}); "
-            "another CHAT_MODEL, or a propose model in LITELLM_CHAT_MODEL_MAP, may follow the form"
-        )
+            f"no usable proposal in {MOST_ABANDONED + 1} loops in a row ({error}); set another CHAT_MODEL, or another "
+            f"propose model in LITELLM_CHAT_MODEL_MAP, and resume; `--from {trace.loop}:propose` asks this one again"
+        ) from error

@@ -8,6 +8,7 @@ what is not defined is an error, found by `Prompts.check` before the first loop.
 from __future__ import annotations
 
 import itertools
+import json
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ NAMES = ("system", "task", "propose", "code", "repair", "reflect")
 SUFFIX = ".jinja"
 MAX_PROMPT_TOKENS = 24_000
 """Of one prompt, however large a model's context is: more costs money and attention."""
-FORM_TOKENS = 1500
-"""Kept free for the form of the answer, which the client adds."""
+FORM_TOKENS = 300
+"""Of the words that the client adds to the schema of an answer."""
 TEXTS = ("role", "loop", "baseline", "leader", "budget", "advice", "hypothesis", "failure", "attempts", "facts",
          "mistakes")  # fmt: skip
 SECTIONS = ("space", "details", "files", "failures", "history", "siblings", "changes", "pending", "lessons")
@@ -60,8 +61,14 @@ def templates_in(folder: Path) -> dict[str, Source]:
     return found
 
 
+def budget_of(context_tokens: int, schema: Mapping[str, Any], count: Count) -> int:
+    """Tokens of a prompt for a model with `context_tokens`, before the client adds the form of the answer."""
+    # Half of a small context is for the answer and for talking about what is wrong with it.
+    return min(MAX_PROMPT_TOKENS, context_tokens // 2) - count(json.dumps(schema)) - FORM_TOKENS
+
+
 class Prompts:
-    """The templates of one run."""
+    """The templates of one run. Raises RequestError for one that does not parse or names what no prompt has."""
 
     def __init__(self, brief: Brief, templates: Mapping[str, Source] | None = None) -> None:
         import jinja2
@@ -75,16 +82,17 @@ class Prompts:
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        for source in dict.fromkeys(self._sources.values()):
+            self._undeclared(source)
 
     def messages(
-        self, role: str, values: Mapping[str, str], sections: Sequence[Section], context_tokens: int, count: Count
+        self, role: str, values: Mapping[str, str], sections: Sequence[Section], budget: int, count: Count
     ) -> list[Message]:
-        """The conversation of a step. `sections` in order of importance: each gets the longest form that fits.
+        """The conversation of a step in about `budget` tokens. `sections` in order of importance: each gets the
+        longest form that fits.
 
         Sections named `files:…` are joined as `files`. Raises RequestError for a template that does not render.
         """
-        # Half of a small context is for the answer and for talking about what is wrong with it.
-        budget = min(MAX_PROMPT_TOKENS, context_tokens // 2) - FORM_TOKENS
         shortest = {section.name: section.forms[-1] for section in sections}
         bare = sum(count(message.content) for message in self._render(role, values, shortest))
         room = budget - bare + sum(count(text) for text in shortest.values())
@@ -92,8 +100,6 @@ class Prompts:
 
     def check(self, role: str, values: Mapping[str, str], sections: Sequence[Section]) -> None:
         """Render as `messages` would. Raises RequestError naming file and line of what is wrong."""
-        for name in self._sources:
-            self._undeclared(name)
         self._render(role, values, {section.name: section.forms[0] for section in sections})
 
     def _render(self, role: str, values: Mapping[str, str], chosen: Mapping[str, str]) -> list[Message]:
@@ -110,14 +116,10 @@ class Prompts:
 
         try:
             return self._environment.get_template(name).render(values).strip() + "\n"
-        except jinja2.TemplateSyntaxError as error:
-            where = self._sources[error.name or name].origin
-            raise RequestError(f"{where}:{error.lineno}: {error.message}") from error
         except jinja2.TemplateNotFound as error:
-            raise RequestError(
-                f"{self._sources[name].origin}: includes {error.name!r}, which is no template"
-            ) from error
-        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise RequestError(f"{self._place(error, name)}: there is no template {error.name!r}") from error
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError,
+                RecursionError) as error:  # fmt: skip
             raise RequestError(f"{self._place(error, name)}: {error}") from error
 
     def _place(self, error: Exception, name: str) -> str:
@@ -126,17 +128,17 @@ class Prompts:
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in origins]
         return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else self._sources[name].origin
 
-    def _undeclared(self, name: str) -> None:
+    def _undeclared(self, source: Source) -> None:
         """Raises RequestError for a variable that no prompt has, even where no sample comes to it."""
         import jinja2
         from jinja2 import meta, nodes
 
-        source = self._sources[name]
         try:
             tree = self._environment.parse(source.text)
+            named = meta.find_undeclared_variables(tree)
         except jinja2.TemplateSyntaxError as error:
             raise RequestError(f"{source.origin}:{error.lineno}: {error.message}") from error
-        unknown = sorted(meta.find_undeclared_variables(tree) - VARIABLES - self._environment.globals.keys())
+        unknown = sorted(named - VARIABLES - self._environment.globals.keys())
         if unknown:
             lines = [found.lineno for found in tree.find_all(nodes.Name) if found.name == unknown[0]]
             valid = ", ".join(sorted(VARIABLES))

@@ -14,6 +14,7 @@ from ftagent.core.workspace import UnsafePath, safe_parts
 
 LONGEST_TITLE = 200
 """Characters."""
+_JSON_TYPES = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
 def _closed(schema: dict[str, Any]) -> None:
@@ -153,7 +154,8 @@ def _params_field(space: Sequence[Parameter]) -> Any:
 def _value_type(parameter: Parameter) -> Any:
     """The type of one parameter's value. What is written as text but means a choice or number is understood."""
     if parameter.kind == "choice":
-        schema: dict[str, Any] = {"enum": [*parameter.choices, None]}
+        kinds = {_JSON_TYPES[type(value)] for value in parameter.choices if type(value) in _JSON_TYPES}
+        schema: dict[str, Any] = {"enum": [*parameter.choices, None], "type": [*sorted(kinds), "null"]}
     else:
         bounds = {"minimum": parameter.low, "maximum": parameter.high}
         kind = "integer" if parameter.kind == "int" else "number"

@@ -135,13 +135,12 @@ def mistakes_block(score: Score | None) -> str:
 
 
 def failures_section(experiments: Iterable[Experiment]) -> Section:
-    """What failed and must not be tried again: one line each, the same failure once, the latest first."""
-    seen: dict[tuple[str, str], str] = {}
+    """What failed and must not be tried again: the same failure once, with its latest hypothesis, the latest first."""
+    seen: dict[str, list[Experiment]] = {}
     for experiment in sorted(experiments, key=lambda one: -one.loop):
         if experiment.failure and not experiment.hypothesis.abandoned:
-            key = (experiment.hypothesis.title, _shape(experiment.failure))
-            seen.setdefault(key, f"- loop {experiment.loop}: {experiment.hypothesis.title}: {experiment.failure}")
-    lines = list(seen.values())
+            seen.setdefault(_shape(experiment.failure), []).append(experiment)
+    lines = [_failed(same) for same in seen.values()]
     if not lines:
         return Section("failures", ("",))
     forms = [
@@ -224,6 +223,12 @@ def _whole(label: str, text: str) -> str:
 
 def _pairs(params: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in params.items())
+
+
+def _failed(same: Sequence[Experiment]) -> str:
+    """A line for experiments that failed alike, the latest first."""
+    also = f" (so did loops {', '.join(str(one.loop) for one in same[1:6])})" if len(same) > 1 else ""
+    return f"- loop {same[0].loop}: {same[0].hypothesis.title} → {same[0].failure}{also}"
 
 
 def _shape(failure: str) -> str:

@@ -11,8 +11,10 @@ from ftagent.core.errors import RequestError
 DEFAULT_FORMAT = "<dim>{time:HH:mm:ss}</dim> <level>{level: <7}</level> {message}"
 
 
-def configure(format_: str | None, write: Callable[[str], None], debug: bool) -> Callable[[], None]:
-    """Send every log line to `write`, without its newline, until the function returned is called.
+def configure(
+    format_: str | None, write: Callable[[str], None], debug: bool, redact: Callable[[str], str]
+) -> Callable[[], None]:
+    """Send every log line to `write`, without its newline and through `redact`, until the function returned is called.
 
     Raises RequestError for a format loguru cannot use."""
     from loguru import logger
@@ -28,6 +30,9 @@ def configure(format_: str | None, write: Callable[[str], None], debug: bool) ->
         raise RequestError(
             f"LOG_FORMAT_CONSOLE: no format that loguru can use ({error}); such as '{{time}} {{level}} {{message}}'"
         ) from error
-    options: dict[str, Any] = {"format": chosen, "level": "DEBUG" if debug else "INFO"}
-    handler = logger.add(lambda message: write(str(message).rstrip("\n")), colorize=sys.stderr.isatty(), **options)
+    # With `diagnose` tracebacks would tell the values of variables.
+    options: dict[str, Any] = {"format": chosen, "level": "DEBUG" if debug else "INFO", "diagnose": False}
+    handler = logger.add(
+        lambda message: write(redact(str(message).rstrip("\n"))), colorize=sys.stderr.isatty(), **options
+    )
     return lambda: logger.remove(handler)

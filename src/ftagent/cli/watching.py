@@ -10,6 +10,7 @@ import typer
 
 from ftagent.cli import log
 from ftagent.cli.progress import choose, resume_command
+from ftagent.cli.redacted import Redacted, redaction
 from ftagent.core.run_folder import RunFolder
 from ftagent.report.text import clean, clock, dollars, plural
 
@@ -25,18 +26,19 @@ if TYPE_CHECKING:
 def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
     """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
     progress = choose(as_json, settings.loop.log_typing_delay)
-    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug)
+    redact = redaction(settings)
+    end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug, redact)
     prepare_libraries(settings)
     progress.open()
     try:
         for note in settings.notes:
             progress.note(note)
-        result = session(progress)
+        result = session(Redacted(progress, redact))
     finally:
         progress.close()
         end_log()
     if result.error:
-        typer.echo(f"error: {clean(result.error)}", err=True)
+        typer.echo(f"error: {clean(redact(result.error))}", err=True)
     if as_json:
         import json
 

@@ -25,7 +25,9 @@ Document = dict[str, Any]
 class Calls:
     """Between a client of language models and the run it works for. Without a session it keeps nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reuses: bool = True) -> None:
+        """`reuses` False: answers of other places are left alone. In a replay each place has its own."""
+        self._reuses = reuses
         self._session: Session | None = None
         self._given: dict[tuple[CallPlace, str], int] = {}
         self._spent_elsewhere = 0.0
@@ -72,7 +74,7 @@ class Calls:
 
         What is found is kept for `place` too, free of charge. Raises what `find` and `keep` raise.
         """
-        if self._session is None:
+        if self._session is None or not self._reuses:
             return None
         self._index.follow(self._session.state)
         for request in requests:

@@ -95,9 +95,9 @@ class Engine:
     async def _loops(self) -> None:
         async with asyncio.TaskGroup() as group:
             for loop in itertools.count():
+                await self._wait(self._may_propose, loop)
                 if self._limit or loop == self._session.state.limits.loop_n:
                     break
-                await self._wait(self._may_propose, loop)
                 try:
                     await self._propose(loop)
                 except LimitReached as reached:
@@ -219,6 +219,8 @@ class Engine:
 
     async def _wait(self, ready: Callable[[int], bool], loop: int) -> None:
         while not ready(loop):
+            if self._limit:
+                raise LimitReached(self._limit)  # the loop that is waited for may never come so far
             await self._moved.wait()
 
     def _wake(self, limit: str = "") -> None:

@@ -48,7 +48,15 @@ class NoUsableReply(FtagentError):
 
 
 class AgentUnavailable(FtagentError):
-    """The model behind an agent cannot be used (credentials, name, address, no answer); resumable once it can."""
+    """The model behind an agent cannot be used (credentials, name, address, no answer); resumable once it can.
+
+    `passing`: a later request may be answered, after `retry_after` seconds where the provider says how many.
+    """
+
+    def __init__(self, message: str, passing: bool = False, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.passing = passing
+        self.retry_after = retry_after
 
 
 class StageRefused(FtagentError):

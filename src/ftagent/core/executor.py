@@ -10,6 +10,7 @@ from ftagent.core import events
 from ftagent.core.check import STATIC_CHECK, static_check
 from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
 from ftagent.core.files import make_folder
+from ftagent.core.headroom import Headroom
 from ftagent.core.protocols import Environment, Scenario
 from ftagent.core.session import Session
 from ftagent.core.statistics import score_of
@@ -30,18 +31,22 @@ class Executor:
         self._model_folder = model_folder
         self._scenario = scenario
         self._environment = environment
+        self._headroom = Headroom(session, scenario)
 
     async def stages(
         self, candidate: Candidate, purpose: Purpose, split: Split | None = None, attempt: int = 0
     ) -> Execution | None:
         """Execute what is not recorded yet. Returns the execution that failed; None when all ended well.
 
-        Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing.
+        Raises EnvironmentUnavailable, StorageFull, WorkspaceMissing; LimitReached before a full stage that would end
+        after `--timeout`.
         """
         await self._environment.prepare(purpose)
         for stage in self._scenario.stages(candidate, purpose, split):
             done = self._session.find_stage(candidate.loop, purpose, split, attempt, stage.name)
             if done is None:
+                if purpose == "full" and candidate.loop is not None:
+                    self._headroom.check(candidate.loop, stage)
                 execution = await self._execute(stage, candidate, split, attempt)
             else:
                 execution = done.execution
@@ -95,7 +100,7 @@ class Executor:
             return path
         if loop is not None and any(r.purpose != "debug" for r in self._session.state.experiments[loop].stages):
             raise self.gone(loop, path)
-        Workspace(path).write(candidate.files, durable=False)
+        Workspace(path).create(candidate.files)
         return path
 
     def gone(self, loop: int, path: Path) -> WorkspaceMissing:

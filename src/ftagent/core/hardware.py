@@ -48,6 +48,14 @@ def available_memory_mb(meminfo: Path = Path("/proc/meminfo")) -> int:
     return int(found[1]) // 1024 if found else 0
 
 
+def free_disk_mb(folder: Path) -> float | None:
+    """Space in MiB that this user may fill where `folder` is or would be made; None where the system does not tell."""
+    while not folder.exists():
+        folder = folder.parent
+    disk = shutil.disk_usage(folder)
+    return disk.free / 2**20 if disk.total else None
+
+
 def _mebibytes(text: str) -> int:
     """Devices that share the machine's memory say `[N/A]`: unknown."""
     try:

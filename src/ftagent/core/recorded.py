@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ftagent.core.protocols import OnLine, Scenario
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.types import Brief, Candidate, Estimate, Execution, Purpose, Score, Split, Stage
 
+SCRIPT = "script"
 _MISSING = re.compile(NO_MODULE.replace("{!r}", "'([^']+)'"))
 _Key = tuple[int | None, int | None, str, str]
 
@@ -90,7 +92,7 @@ class RecordedEnvironment:
 
 
 class WithoutInspection:
-    """A scenario whose stages left nothing to look at; everything else, scoring too, is the real thing."""
+    """A scenario whose stages need nothing and left nothing to look at; the rest, scoring too, is the real thing."""
 
     def __init__(self, inner: Scenario) -> None:
         self.name = inner.name
@@ -100,7 +102,7 @@ class WithoutInspection:
         return self._inner.brief()
 
     def estimate(self) -> Estimate:
-        return self._inner.estimate()
+        return Estimate(disk_mb=0.0, memory_mb=0.0, seconds_per_loop=0.0)
 
     def baseline(self) -> Candidate:
         return self._inner.baseline()
@@ -129,9 +131,18 @@ def first_difference(
                 return Different(where, *_explain(what, _essence(was), _essence(now)))
             if isinstance(was, events.Called) and isinstance(now, events.Called):
                 paths = transcript_path(recorded, was), transcript_path(replayed, now)
-                if paths[0].read_bytes() != paths[1].read_bytes():
+                if _said(was, paths[0]) != _said(now, paths[1]):
                     return Different(where, paths[0].name, "other bytes", "other bytes")
     return None
+
+
+def _said(called: events.Called, path: Path) -> Any:
+    """A transcript: its bytes. Whether a script's call was paid for may depend on which loop asked first."""
+    if called.role != SCRIPT:
+        return path.read_bytes()
+    document = msgspec.json.decode(path.read_bytes())
+    del document["cost_usd"]
+    return document
 
 
 def _by_loop(history: Sequence[events.Event]) -> dict[int | None, list[events.Event]]:
@@ -140,7 +151,21 @@ def _by_loop(history: Sequence[events.Event]) -> dict[int | None, list[events.Ev
         # How often the test was opened and when limits changed is this recording's own history.
         if not isinstance(event, events.Created | events.LimitsChanged | events.TestOpened | events.Finished):
             found[getattr(event, "loop", None) if not isinstance(event, events.Selected) else None].append(event)
-    return found
+    return defaultdict(list, {loop: _in_order(story) for loop, story in found.items()})
+
+
+def _in_order(story: Sequence[events.Event]) -> list[events.Event]:
+    """Calls of one script by what they asked: it may ask many things at once, and replies come as they like."""
+    ordered: list[events.Event] = []
+    for asked, group in groupby(story, lambda event: isinstance(event, events.Called) and event.role == SCRIPT):
+        events_ = list(group)
+        ordered += sorted(events_, key=lambda event: getattr(event, "request", "")) if asked else events_
+    return ordered
+
+
+def without_scripts(history: Sequence[events.Event]) -> list[events.Event]:
+    """`history` without what scripts asked: scripts that are not executed ask nothing."""
+    return [event for event in history if not (isinstance(event, events.Called) and event.role == SCRIPT)]
 
 
 def _essence(event: events.Event | None) -> Any:
@@ -156,7 +181,8 @@ def _essence(event: events.Event | None) -> Any:
         case events.Ran():
             return {name: document[name] for name in ("loop", "failure")}
         case events.Called():
-            return {name: document[name] for name in ("step", "attempt", "role", "model", "request", "transcript")}
+            names = ("step", "attempt", "role", "model", "request", "transcript")
+            return {name: document[name] for name in names if event.role != SCRIPT or name != "transcript"}
         case _:
             return document
 

@@ -274,7 +274,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need, by the scenario's own model of itself."""
+    """What a run will need, by the scenario's own model of itself.
+
+    As much disk must be free before the run and before each full stage.
+    """
 
     disk_mb: float
     memory_mb: float

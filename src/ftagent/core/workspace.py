@@ -105,6 +105,18 @@ class Workspace:
             with self._folder(parts[:-1], name, make=True) as folder:
                 write_at(folder, parts[-1], content, name, durable)
 
+    def create(self, files: Files) -> None:
+        """Make the workspace with `files` in it: a full disk or a kill leaves all of it or none.
+
+        Raises as `write` does.
+        """
+        staging = Workspace(self.path.with_name(f"{self.path.name}.new"))
+        staging.write(files, durable=False)
+        try:
+            staging.path.rename(self.path)
+        except OSError as error:
+            raise (storage_error(self.path, error) or wrapped(str(self.path), error)) from error
+
     def exists(self, relative: str) -> bool:
         """True for a file or folder that is reached through no symlink. Raises UnsafePath for a bad name."""
         self._parts(relative)

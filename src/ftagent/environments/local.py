@@ -16,21 +16,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from ftagent.core.errors import EnvironmentUnavailable, StageRefused
+from ftagent.core.errors import EnvironmentUnavailable
 from ftagent.core.files import storage_error
 from ftagent.core.protocols import OnLine
 from ftagent.core.types import Execution, Purpose, Stage
-from ftagent.core.workspace import Workspace
 from ftagent.environments import identity, limits, proctree, sandbox
 from ftagent.environments.ending import Ending, Stopped, classify
 from ftagent.environments.importable import importable
 from ftagent.environments.output import Capture
 from ftagent.environments.process import Report, Running, start_plain, start_sandboxed
+from ftagent.environments.stages import absolute, refusal, without_outputs
 from ftagent.environments.variables import SYSTEM_PATH, command_variables
 from ftagent.environments.watch import WATCH_SECONDS, Watch
-
-MAX_ARGUMENT_BYTES = 128 * 1024 - 1
-"""Linux takes no longer argument."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +113,9 @@ class LocalEnvironment:
         Ending a tree blocks the event loop until it is dead, so that not even a second cancellation gets between;
         that takes milliseconds, longer only where much memory is given back.
         """
-        workspace = _absolute(workspace)
+        workspace = absolute(workspace)
         await self.prepare(stage.purpose)
-        refused = _refusal(stage, workspace)
+        refused = refusal(stage, workspace)
         if refused:
             return Execution(stage.name, "failed", 0.0, detail=refused)
         capture = Capture(log, on_line, self.options.output_cap_bytes)
@@ -221,57 +218,11 @@ class LocalEnvironment:
             return Ending("failed", 127, None, f"exit code 127: {last.removeprefix('bwrap: execvp ')}")
         if ending.end != "ok":
             return ending
-        try:
-            missing = [name for name in stage.outputs if not Workspace(workspace).exists(name)]
-        except StageRefused as error:
-            return Ending("failed", 0, None, f"output: {error}")
-        if missing:
-            names = ", ".join(missing)
-            return Ending("failed", 0, None, f"output missing (a plain file or folder is wanted): {names}")
-        return ending
+        return without_outputs(stage, workspace) or ending
 
 
 def _note(lacking: list[str]) -> str:
     return f"limit only checked every {WATCH_SECONDS:g} s: {', '.join(lacking)}" if lacking else ""
-
-
-def _absolute(path: Path) -> Path:
-    return path.absolute()
-
-
-def _refusal(stage: Stage, workspace: Path) -> str:
-    """Write the stage's files; why it cannot be started, if that is its own fault.
-
-    Raises EnvironmentUnavailable for a missing input or workspace, StorageFull.
-    """
-    missing = [f"{mount.name} ({mount.source})" for mount in stage.mounts if not Path(mount.source).exists()]
-    if missing:
-        raise EnvironmentUnavailable(f"stage {stage.name}: input does not exist: {', '.join(missing)}")
-    if not workspace.is_dir():
-        raise EnvironmentUnavailable(f"workspace {workspace} does not exist")
-    if refused := _impossible(stage):
-        return refused
-    try:
-        Workspace(workspace).write(stage.files)
-    except StageRefused as error:
-        return f"before the start: {error}"
-    return ""
-
-
-def _impossible(stage: Stage) -> str:
-    """Why no system can execute such a command with such variables; empty when it can be tried."""
-    if not stage.command:
-        return "the command is empty"
-    texts = [*stage.command, *(f"{name}={value}" for name, value in stage.variables.items())]
-    try:
-        sizes = [len(os.fsencode(text)) for text in texts]
-    except UnicodeEncodeError:
-        return "the command or a variable cannot be encoded"
-    if any("\0" in text for text in texts) or any("=" in name or not name for name in stage.variables):
-        return "the command contains NUL, or a variable's name is none"
-    if max(sizes) > MAX_ARGUMENT_BYTES or sum(sizes) > 8 * MAX_ARGUMENT_BYTES:
-        return f"the command has {sum(sizes)} bytes; put what is long into a file"
-    return ""
 
 
 def _temporary_folder(scratch: Path | None) -> Path:

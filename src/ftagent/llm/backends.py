@@ -28,11 +28,14 @@ class Backends:
         self._prices = dict(prices)
         self._litellm = LiteLLMBackend(credentials, note)
         self._scripts: dict[str, ScriptedBackend] = {}
+        self._connected = False
 
     async def complete(self, request: ChatRequest) -> ChatReply:
+        self._connected |= not request.choice.model.startswith(PREFIX)
         return await self._of(request.choice.model).complete(request)
 
     async def embed(self, choice: ModelChoice, texts: Sequence[str]) -> tuple[list[list[float]], Usage]:
+        self._connected |= not choice.model.startswith(PREFIX)
         return await self._of(choice.model).embed(choice, texts)
 
     def price(self, model: str) -> Price | None:
@@ -73,7 +76,9 @@ class Backends:
             )
 
     async def close(self) -> None:
-        await self._litellm.close()
+        if self._connected:  # importing LiteLLM takes seconds
+            await self._litellm.close()
+            self._connected = False
 
     def _of(self, model: str) -> ScriptedBackend | LiteLLMBackend:
         if not model.startswith(PREFIX):

@@ -184,7 +184,7 @@ class Broker:
                 return script_replies.chunks(model, said, call.stream_usage), "text/event-stream"
             return script_replies.completion(model, said), "application/json"
 
-        return _Job(call.key(), lambda: self._calls.samples(call, self._slots), say, call.ignored)
+        return _Job(f"{call.samples} {call.key()}", lambda: self._calls.samples(call, self._slots), say, call.ignored)
 
     def _embedding(self, body: dict[str, Any]) -> _Job:
         if not self._embedders:

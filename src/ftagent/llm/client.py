@@ -154,6 +154,10 @@ class ChatClient:
         """Whoever asked as `role` at `place` begins anew: what is on record is given out again from the first."""
         self._calls.start_over(place, role)
 
+    def policy(self, role: Role) -> RetryPolicy:
+        """How often and how long after a failure a role's calls are tried again."""
+        return self._options.policies.get(role, self._options.policy)
+
     def redact(self, text: str) -> str:
         """`text` without secrets."""
         return self.redactor.redact(text)
@@ -234,12 +238,11 @@ class ChatClient:
                 # Providers quote keys in their errors.
                 raise CallFailed(self.redactor.redact(str(error)), error.kind, error.retry_after) from None
 
-        policy = self._options.policies.get(role, self._options.policy)
-        policy = policy if retries is None else replace(policy, retries=retries)
+        policy = self.policy(role) if retries is None else replace(self.policy(role), retries=retries)
         try:
             return await with_retries(policy, attempt, lambda text: self._note(f"{role}: {text}"))
         except CallFailed as error:
-            raise explained(error, role, made) from None
+            raise explained(error, role, choice.model, made) from None
 
     def _worst(self, request: ChatRequest) -> Usage:
         """The largest usage that a request can have, by an estimate that is rather too large."""

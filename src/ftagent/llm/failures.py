@@ -10,7 +10,7 @@ import json
 import re
 import socket
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -42,7 +42,7 @@ class Asked:
     model: str
     address: str = ""
     key_name: str = "OPENAI_API_KEY"
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"{self.model} at {self.address}" if self.address else self.model

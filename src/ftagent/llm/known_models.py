@@ -18,7 +18,9 @@ UNKNOWN_CONTEXT_TOKENS = 8_192
 """Prompts that nearly every model takes."""
 UNKNOWN_REPLY_TOKENS = 16_384
 """For the worst case of a call: more than most replies, reasoning included."""
-SCHEMA_PROVIDERS = frozenset({"predibase", "fireworks_ai", "lm_studio", "nebius", "databricks", "hosted_vllm"})
+SCHEMA_PROVIDERS = frozenset(
+    {"predibase", "fireworks_ai", "lm_studio", "nebius", "databricks", "hosted_vllm", "ollama", "ollama_chat"}
+)
 """Those that hold every model to a JSON schema."""
 
 

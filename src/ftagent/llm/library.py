@@ -38,7 +38,8 @@ def load_litellm() -> Any:
         litellm: Any = importlib.import_module("litellm")
     litellm.suppress_debug_info = True
     litellm.telemetry = False
-    litellm.num_retries = None
+    # For embeddings it takes a request for no retries as one for its default.
+    litellm.num_retries, litellm.DEFAULT_MAX_RETRIES = None, 0
     # Some model names would make it fetch a tokenizer from a hub to count tokens.
     litellm.disable_hf_tokenizer_download = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):

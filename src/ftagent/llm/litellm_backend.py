@@ -7,13 +7,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from ftagent.llm import known_models
-from ftagent.llm.connections import CONNECT_SECONDS, close_cached_clients, openai_client, request_sent
+from ftagent.llm.connections import close_cached_clients, openai_client, request_sent
 from ftagent.llm.failures import ParameterRefused, failure_of
 from ftagent.llm.library import known_warnings_ignored, load_litellm
 from ftagent.llm.parameters import Parameters
 from ftagent.llm.streams import Parts, read_message, read_stream
 from ftagent.llm.targets import Target, target_of
 from ftagent.llm.types import CallFailed, ChatReply, ChatRequest, Message, ModelChoice, Price, Usage
+
+PREPARED_SECONDS = 1.0
+"""Time for LiteLLM to hand a request to the network; clients that are not ours do not tell when they have."""
 
 
 def _no_note(line: str) -> None: ...
@@ -30,6 +33,7 @@ class LiteLLMBackend:
         self._credentials = dict(credentials or {})
         self._parameters = Parameters(note)
         self._clients: dict[tuple[str, str], Any] = {}
+        self._litellm: Any = None
 
     async def complete(self, request: ChatRequest) -> ChatReply:
         """The reply. Raises CallFailed; its usage counts what had arrived of a reply that did not end."""
@@ -60,12 +64,11 @@ class LiteLLMBackend:
         if not texts:
             return [], Usage()
         target = await self._target(choice)
-        litellm = load_litellm()
         parameters = {**self._access(target, choice.time_limit), **choice.extra, "input": list(texts)}
         try:
             with known_warnings_ignored():
                 async with asyncio.timeout(choice.time_limit):
-                    response = await _uncut(litellm.aembedding(**parameters))
+                    response = await _uncut(self._litellm.aembedding(**parameters))
             rows = sorted(response.data, key=lambda row: int(row["index"]))
             vectors = [[float(value) for value in row["embedding"]] for row in rows]
         except TimeoutError as error:
@@ -103,17 +106,17 @@ class LiteLLMBackend:
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.close()
-        await close_cached_clients(load_litellm())
+        if self._litellm is not None:
+            await close_cached_clients(self._litellm)
 
     async def _target(self, choice: ModelChoice) -> Target:
-        # Importing takes seconds at the first call; the loop should not stand still meanwhile.
-        litellm = await asyncio.to_thread(load_litellm)
-        assert litellm is not None
+        if self._litellm is None:
+            # Importing takes seconds; the loop should not stand still meanwhile.
+            self._litellm = await asyncio.to_thread(load_litellm)
         return target_of(choice, self._credentials)
 
     async def _ask(self, target: Target, parameters: Mapping[str, Any], parts: Parts, seconds: float) -> None:
-        litellm = load_litellm()
-        response = await _uncut(litellm.acompletion(**self._access(target, seconds), **parameters))
+        response = await _uncut(self._litellm.acompletion(**self._access(target, seconds), **parameters))
         if not parameters.get("stream"):
             read_message(response, parts)
             return
@@ -186,7 +189,7 @@ async def _uncut(call: Coroutine[Any, Any, Any]) -> Any:
     except asyncio.CancelledError:
         marked = asyncio.create_task(sent.wait())
         try:
-            await asyncio.wait((task, marked), timeout=CONNECT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((task, marked), timeout=PREPARED_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         finally:
             marked.cancel()
             task.cancel()

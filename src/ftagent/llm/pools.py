@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ftagent.llm.types import ModelChoice
 
@@ -18,7 +19,6 @@ class Pools:
         # Twice the same model would be tried twice.
         named = {name: tuple(dict.fromkeys(choice.model for choice in pool)) for name, pool in pools.items()}
         self._members: dict[str, tuple[str, ...]] = own | named
-        self._turns: dict[str, Iterator[int]] = {name: count() for name in self._members}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -29,8 +29,24 @@ class Pools:
         """Of a pool, in the order that they were given in; a model's own name is a pool of one. Raises KeyError."""
         return tuple(self._choices[model] for model in self._members[name])
 
-    def turn(self, name: str) -> tuple[ModelChoice, ...]:
-        """The members in the order to try them: each call begins with the next one. Raises KeyError."""
+    def turn(self, name: str, request: str, number: int) -> tuple[ModelChoice, ...]:
+        """The members in the order to try them for a `request` that is asked for the `number`th time. Raises KeyError.
+
+        Requests are spread evenly by what they say, and those that are asked again go round. Not by when they come: a
+        script may ask many things at once, and a run that is repeated should ask each of the same model.
+        """
         members = self.members(name)
-        first = next(self._turns[name]) % len(members)
+        digest = hashlib.sha256(request.encode("utf-8", "replace")).digest()
+        first = (int.from_bytes(digest[:8], "big") + number) % len(members)
         return members[first:] + members[:first]
+
+
+def member(chat: ModelChoice, model: str) -> ModelChoice:
+    """A model of a pool, asked with the access of the chat model but none of its parameters: they are another model's,
+    and further ones may hold what only its own provider may know."""
+    if model == chat.model:
+        return chat
+    return replace(
+        chat, model=model, temperature=None, frequency_penalty=None, presence_penalty=None, reasoning_effort=None,
+        max_tokens=None, extra={},
+    )  # fmt: skip

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from ftagent.core.errors import AgentUnavailable, FtagentError, NoUsableReply
+from ftagent.core.recorded import Different
 from ftagent.core.session import LimitReached
 from ftagent.core.types import CallPlace
 from ftagent.llm.pools import Pools
+from ftagent.llm.retry import RetryPolicy
 from ftagent.llm.script_requests import Refusal, ScriptCall
 from ftagent.llm.types import ChatReply, Message, ModelChoice, Role
 
@@ -48,6 +51,10 @@ class ScriptClient(Protocol):
         """Raises what `chat` raises."""
         ...
 
+    def policy(self, role: Role) -> RetryPolicy:
+        """How often and how long after a failure a role's calls are tried again."""
+        ...
+
     def redact(self, text: str) -> str:
         """`text` without any secret."""
         ...
@@ -62,6 +69,7 @@ class ScriptCalls:
         self._place = place
         self._note = note
         self._said: set[str] = set()
+        self._asked: Counter[str] = Counter()
         self.blocked: FtagentError | None = None
         """What kept the last call from its reply and is no fault of the script."""
         client.start_over("script", place)
@@ -109,27 +117,45 @@ class ScriptCalls:
 
     async def _sample(self, call: ScriptCall) -> tuple[str, ChatReply]:
         """The model and its reply: from the record, else from the first member of a pool that has one."""
+        key = call.key()
+        number = self._asked[key]
+        self._asked[key] += 1
         members = [call.choice(member) for member in self._pools.members(call.model)]
         known = self._client.recorded("script", self._place, call.messages, call.schema, members)
         if known is not None:
             return known[0].model, known[1]
-        order = [call.choice(member) for member in self._pools.turn(call.model)]
+        order = [call.choice(member) for member in self._pools.turn(call.model, key, number)]
         with self._refusing(call.model):
-            # Another model is asked at once; only when all have failed is it worth while to wait for one.
-            rounds = (0, None) if len(order) > 1 else (None,)
-            failures: dict[str, FtagentError] = {}
-            for retries in rounds:
-                for choice in order:
-                    if isinstance(failures.get(choice.model), NoUsableReply):
-                        continue  # it has answered: not to this request
-                    try:
-                        return choice.model, await self._ask(call, choice, retries)
-                    except (NoUsableReply, AgentUnavailable) as error:
-                        failures[choice.model] = error
-                        self.say(f"a script's call to {choice.model} failed: {error}")
-            raise failures[order[0].model]
+            if len(order) == 1:
+                return order[0].model, await self._ask(call, order[0])
+            return await self._ask_pool(call, order)
 
-    async def _ask(self, call: ScriptCall, choice: ModelChoice, retries: int | None) -> ChatReply:
+    async def _ask_pool(self, call: ScriptCall, order: Sequence[ModelChoice]) -> tuple[str, ChatReply]:
+        """Each member once, the next at once when one fails; then, after a wait, those that may come back."""
+        failures: dict[str, FtagentError] = {}
+
+        async def each(members: Sequence[ModelChoice], retries: int) -> tuple[str, ChatReply] | None:
+            for choice in members:
+                try:
+                    return choice.model, await self._ask(call, choice, retries)
+                except (NoUsableReply, AgentUnavailable, Different) as error:  # a replay knows who was asked
+                    failures[choice.model] = error
+                    if not isinstance(error, Different):
+                        self.say(f"a script's call to {choice.model} failed: {error}")
+            return None
+
+        found = await each(order, 0)
+        waits = {m: e.retry_after for m, e in failures.items() if isinstance(e, AgentUnavailable) and e.passing}
+        policy = self._client.policy("script")
+        if found is None and waits and policy.retries:
+            members = sorted((c for c in order if c.model in waits), key=lambda choice: waits[choice.model] or 0.0)
+            await policy.sleep(policy.wait(1, waits[members[0].model]))
+            found = await each(members, policy.retries - 1)
+        if found is None:
+            raise failures[order[0].model]
+        return found
+
+    async def _ask(self, call: ScriptCall, choice: ModelChoice, retries: int | None = None) -> ChatReply:
         return await self._client.chat("script", self._place, call.messages, call.schema, choice, retries)
 
     @contextlib.contextmanager

@@ -50,8 +50,8 @@ class ScriptCall:
         return replace(member, **self.parameters, extra={**member.extra, **self.extra})
 
     def key(self) -> str:
-        """Equal for equal requests, streamed or not."""
-        said = [self.model, [vars(m) for m in self.messages], dict(self.parameters), dict(self.extra), self.samples]
+        """Equal for equal requests, streamed or not, for any number of samples."""
+        said = [self.model, [vars(message) for message in self.messages], dict(self.parameters), dict(self.extra)]
         return json.dumps([*said, self.schema and dict(self.schema)], sort_keys=True)
 
 

@@ -31,7 +31,7 @@ class Parts:
         for kept, name in ((self.content, "content"), (self.reasoning, "reasoning_content")):
             text = getattr(message, name, None)
             if isinstance(text, str) and text:
-                kept.append(text[: LARGEST_REPLY - self.size])
+                kept.append(text[: max(0, LARGEST_REPLY - self.size)])
                 self.size += len(text)
         if self.too_large:
             self.finish_reason = "length"

@@ -87,6 +87,9 @@ def _versions(record: dict[str, Any]) -> list[str]:
 
 def _stage(stage: Stage) -> Iterator[str]:
     yield f"echo {shlex.quote(f'stage {stage.name}')}"
+    if stage.llm:
+        said = f"warning: {stage.name} may ask language models; `ftagent replay RUN --execute` answers from the record"
+        yield f'if [ -z "${{OPENAI_BASE_URL:-}}" ]; then echo {shlex.quote(said)} >&2; fi'
     for name, text in sorted(stage.files.items()):
         quoted = shlex.quote(name)
         if (parent := Path(name).parent.as_posix()) != ".":

@@ -84,7 +84,7 @@ class ChatSettings(Group):
     use_embedding_cache: bool = variable("USE_EMBEDDING_CACHE", False, "llm agent", "Read the embedding cache")
     dump_embedding_cache: bool = variable("DUMP_EMBEDDING_CACHE", False, "llm agent", "Write the embedding cache")
     log_llm_chat_content: bool = variable(
-        "LOG_LLM_CHAT_CONTENT", True, "llm agent", "Write prompts and replies to the log"
+        "LOG_LLM_CHAT_CONTENT", True, "llm agent", "Write prompts and replies to the log, which --debug shows"
     )
     reasoning_think_rm: bool = variable(
         "REASONING_THINK_RM", False, "llm agent", "Strip <think>...</think> from replies"

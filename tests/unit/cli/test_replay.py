@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import CommandLine
 
@@ -70,3 +71,26 @@ def test_a_run_with_nothing_recorded_and_a_taken_folder_are_refused(
     empty = ftagent("replay", "first")
     assert empty.code == 2
     assert "nothing is recorded yet" in empty.err
+
+
+def test_files_that_were_refused_unexecuted_replay_equal(
+    ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the recorded environment could import is not recorded; that something was missing is.
+    replies = [
+        {"role": "propose", "text": '{"title": "t", "reason": "r", "kind": "draft"}'},
+        {
+            "role": "code",
+            "text": '{"use_template": true}\n\n### file: a.py\n```\nimport json, nowhere_to_be_found\n```\n',
+        },
+        {"role": "repair", "text": "### file: a.py\n```\nimport json\n```\n"},
+        {"role": "reflect", "text": '{"observations": [], "hypothesis_held": "unclear", "next": "more"}'},
+    ]
+    (tmp_path / "model.yaml").write_text(yaml.safe_dump({"replies": replies}))
+    monkeypatch.setenv("CHAT_MODEL", f"scripted/{tmp_path / 'model.yaml'}")
+    done = ftagent("run", "--scenario", "noop", "--agent", "llm", "--loop-n", "1", "-o", "stages=1", "--name", "m")
+    assert done.code == 0, done.err
+    journal = (tmp_path / "log/m/journal.jsonl").read_text()
+    assert journal.count("a.py:1: no module 'nowhere_to_be_found' in this environment") == 2  # as detail and as tail
+    answer = ftagent("replay", "m", "--json")
+    assert json.loads(answer.out)["equal"], answer.out

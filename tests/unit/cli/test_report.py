@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -185,6 +186,15 @@ def test_reproduce_refuses_changed_files_and_missing_inputs(finished_run: RunFol
     changed = reproduce(finished_run, tmp_path / "two")
     assert (changed.returncode, (tmp_path / "two").exists()) == (1, False)
     assert "files/train.yaml is not the file that was recorded" in changed.stderr
+
+
+def test_reproduce_tells_which_stage_may_ask_a_model_that_nobody_named(finished_run: RunFolder, tmp_path: Path) -> None:
+    first, second = stages(tmp_path)
+    write_card(finished_run, finished_run.state(), [replace(first, llm=True), second])
+    said = "warning: prepare may ask language models; `ftagent replay RUN --execute` answers from the record"
+    done = reproduce(finished_run, tmp_path / "one", OPENAI_BASE_URL="")
+    assert (done.returncode, said in done.stderr) == (0, True)
+    assert said not in reproduce(finished_run, tmp_path / "two", OPENAI_BASE_URL="http://127.0.0.1:1/v1").stderr
 
 
 def test_no_card_where_nothing_was_selected(open_run: RunFolder) -> None:

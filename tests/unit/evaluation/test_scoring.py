@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from ftagent.core.errors import RequestError, ScoreUnavailable
+from ftagent.evaluation.benchmark import Grade, Item
 from ftagent.evaluation.evaluate import read_items, score_predictions
 from ftagent.evaluation.procedural import ProceduralBenchmark
-from ftagent.evaluation.scoring import score_file
+from ftagent.evaluation.scoring import Graded, mistakes, score_file
 
 NAME = "rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2"
 ITEMS = 40
@@ -104,3 +105,22 @@ def test_items_that_do_not_read_are_refused(benchmark: ProceduralBenchmark, tmp_
         read_items(write(tmp_path / "i.jsonl", [{"id": "unknown"}]), items)
     with pytest.raises(RequestError, match="same id"):
         read_items(write(tmp_path / "i.jsonl", [{"id": "a", "answer": "1"}] * 2), items)
+
+
+def test_mistakes_come_from_every_category_and_stay_short() -> None:
+    def graded(number: int, category: str, output: str) -> Graded:
+        item = Item(f"validation-{number}", "the-question", "the-answer")
+        return Graded(item, (output,), (Grade(0.0 if category else 1.0, category=category),))
+
+    rows = [graded(n, "close", f"close {n}") for n in range(9)] + [
+        graded(9, "no_answer", "I\ngive up"),
+        graded(10, "", "right"),
+    ]
+    rows += [graded(11, "empty", ""), Graded(Item("validation-12", "q", "a"), (), (Grade(0.0, category="missing"),))]
+    told = mistakes(rows)
+    assert told == ('close: "close 0"', 'empty: ""', 'no_answer: "I\\ngive up"', 'close: "close 1"', 'close: "close 2"')
+    (long,) = mistakes([graded(0, "no_answer", "begin " + "x" * 999 + " end")])
+    assert len(long) <= 300
+    assert long.startswith('no_answer: "begin ')
+    assert long.endswith('x end"')
+    assert mistakes([graded(0, "", "right")]) == ()

@@ -9,7 +9,8 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from ftagent.core.session import LimitReached
 from ftagent.core.types import CallPlace
 from ftagent.llm.broker_socket import SOCKET, Door
 from ftagent.llm.pools import Pools
-from ftagent.llm.types import CallFailed, ModelChoice
+from ftagent.llm.types import CallFailed, FailureKind, ModelChoice
 from support.endpoint import serving
 from unit.llm.conftest import MODEL, Counting, World
 
@@ -204,11 +205,13 @@ class Numbered(Counting):
     """Says another number each time, and which model it is; models in `down` fail."""
 
     down: frozenset[str] = frozenset()
+    kind: FailureKind = "server"
+    retry_after: Mapping[str, float] = {}
 
     async def complete(self, request: Any) -> Any:
         reply = await super().complete(request)
         if request.choice.model in self.down:
-            raise CallFailed("out of order", "server")
+            raise CallFailed("out of order", self.kind, self.retry_after.get(request.choice.model))
         return type(reply)(f"{request.choice.model} {len(self.requests)}")
 
 
@@ -242,6 +245,7 @@ async def test_members_of_a_pool_take_turns_and_stand_in_for_each_other(world: C
     run.backend = Numbered(run.folder / "model.yaml")
 
     async def stage() -> list[str]:
+        run.backend.down = frozenset()
         async with serving(run.open(), workspace(run), pools(3), run.notes.append, workers=1) as endpoint:
             said = [(await endpoint.ask()).text for _ in range(4)]
             run.backend.down = frozenset({"strong-1"})
@@ -250,30 +254,61 @@ async def test_members_of_a_pool_take_turns_and_stand_in_for_each_other(world: C
             return [text.split()[0] for text in said]
 
     first = await stage()
-    assert first == [
-        "strong-0", "strong-1", "strong-2", "strong-0", "strong-2", "strong-2", "strong-0", "weak-0", "strong-2", MODEL,
-    ]  # fmt: skip
+    assert len(set(first[:3])) == 3
+    assert first[3] == first[0]
+    turn = first[:3].index("strong-1")
+    stand_in = first[(turn + 1) % 3]
+    assert first[4:7] == [stand_in if model == "strong-1" else model for model in (first[1], first[2], first[0])]
+    assert first[7:] == ["weak-0", "strong-2", MODEL]
     assert any("call to strong-1 failed" in note for note in run.notes)
     asked = len(run.backend.requests)
     assert await stage() == first, "in the same order from the record"
     assert len(run.backend.requests) == asked
 
 
+async def test_each_request_has_its_member_whenever_it_comes_and_all_have_their_share() -> None:
+    texts = [f"request {number}" for number in range(300)]
+    asked = {text: pools(3).turn("strong", text, 0)[0].model for text in texts}
+    assert asked == {text: pools(3).turn("strong", text, 0)[0].model for text in reversed(texts)}
+    assert all(70 < list(asked.values()).count(f"strong-{number}") < 130 for number in range(3))
+
+
 async def test_a_model_that_is_down_is_no_fault_of_the_script(world: Callable[..., World]) -> None:
     run = world(HI)
     run.backend = Numbered(run.folder / "model.yaml")
     run.backend.down = frozenset({"strong-0", "strong-1"})
-    async with serving(run.open(retries=1), workspace(run), pools(2)) as endpoint:
+    async with serving(run.open(retries=2), workspace(run), pools(2)) as endpoint:
         answer = await endpoint.ask()
         assert (answer.status, answer.document["error"]["code"]) == (503, "model_unavailable")
-        # Each at once, then each with the retries of the run.
+        # Each at once, then each with the retries that are left.
         models = [request.choice.model for request in run.backend.requests]
-        assert models == ["strong-0", "strong-1", "strong-0", "strong-0", "strong-1", "strong-1"]
+        one, other = models[:2]
+        assert {one, other} == {"strong-0", "strong-1"}
+        assert models[2:] == [one, one, other, other]
         endpoint.broker.conclude(ok=True)
-        with pytest.raises(AgentUnavailable, match="strong-0: no reply after 2 requests"):
+        with pytest.raises(AgentUnavailable, match=r"strong-\d: no reply after 2 requests"):
             endpoint.broker.conclude(ok=False)
         assert (await endpoint.ask(model="weak")).status == 200
         endpoint.broker.conclude(ok=False)
+
+
+async def test_a_pool_waits_as_its_members_ask(world: Callable[..., World]) -> None:
+    run = world(HI)
+    run.backend = Numbered(run.folder / "model.yaml")
+    run.backend.down = frozenset({"strong-0", "strong-1"})
+    run.backend.kind, run.backend.retry_after = "rate_limit", {"strong-0": 0.3, "strong-1": 0.1}
+    async with serving(run.open(retries=2), workspace(run), pools(2)) as endpoint:
+        began = time.monotonic()
+        asked = asyncio.create_task(endpoint.ask())
+        await asyncio.sleep(0.05)
+        assert len(run.backend.requests) == 2
+        run.backend.down = frozenset({"strong-0"})
+        answer = await asked
+        assert answer.text.startswith("strong-1")
+        assert 0.1 <= time.monotonic() - began < 0.3
+        run.backend.down, run.backend.kind = frozenset({"strong-0", "strong-1"}), "authentication"
+        assert (await endpoint.ask("another")).status == 503
+    assert len(run.backend.requests) == 5
 
 
 async def test_a_request_that_no_model_takes_is_the_scripts_own_fault(world: Callable[..., World]) -> None:

@@ -151,7 +151,7 @@ async def test_an_error_that_quotes_the_key_is_redacted(tmp_path: Path, world: C
     [
         ("authentication", AgentUnavailable, "OPENAI_API_KEY", 1),
         ("unknown_model", AgentUnavailable, "CHAT_MODEL", 1),
-        ("too_long", NoUsableReply, "code: ", 1),
+        ("too_long", NoUsableReply, "code: the prompt is too long", 1),
         ("refused", NoUsableReply, "(refused)", 1),
         ("server", AgentUnavailable, "after 3 requests", 3),
         ("rate_limit", AgentUnavailable, "after 3 requests", 3),

@@ -14,9 +14,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from ftagent.core.check import static_check
 from ftagent.core.context import HubAccess, ScenarioContext
 from ftagent.core.errors import RequestError, StageRefused
 from ftagent.core.types import Candidate, Stage
+from ftagent.environments.local import LocalEnvironment
 from ftagent.toolkit.config import PredictConfig, TrainConfig, load_config
 from ftagent_llm.options import LlmOptions
 from ftagent_llm.scenario import LlmScenario
@@ -171,6 +173,66 @@ def test_errors_of_sealed_splits_are_not_told(tmp_path: Path, model: Path) -> No
         assert bool(asyncio.run(scenario.score(path, split)).errors) == told
 
 
+def test_mistakes_of_validation_are_told_without_answers(tmp_path: Path, model: Path) -> None:
+    scenario = make(tmp_path, model)
+    path = tmp_path / "predictions.jsonl"
+    items = scenario.data.items("validation")
+    path.write_text(
+        "".join(json.dumps({"id": i.id, "outputs": ["I guess " + "hm " * 300 + "-7777"]}) + "\n" for i in items)
+    )
+    told = asyncio.run(scenario.score(path, "validation")).mistakes
+    assert len(told) == 5
+    assert all(len(text) <= 300 and text.endswith('-7777"') and "I guess" in text for text in told)
+    for split in ("confirm", "test"):
+        path.write_text("".join(json.dumps({"id": i.id, "outputs": ["-1"]}) + "\n" for i in scenario.data.items(split)))
+        assert asyncio.run(scenario.score(path, split)).mistakes == ()
+
+
+def test_the_brief_tells_what_writing_files_takes(tmp_path: Path, model: Path) -> None:
+    scenario = make(tmp_path, model, {"memory_mb": 700, "train_tokens": 1234}, benchmark=NAME)
+    brief = scenario.brief()
+    for words in (
+        f"{scenario.benchmark.name}: 200 rows {{id, prompt, answer, solution}}",
+        "solution is empty in all of them",
+        "Decoding, for the baseline and all experiments alike: greedy, at most 64 new tokens",
+        r"the last \boxed{…} counts",
+        "trains on exactly 1234 tokens",
+        "Memory of one command: 700 MiB",
+        "- schedule: linear, cosine, constant (default linear); after the warm-up; to 0",
+        "- learning_rate: number > 0 (default 0.001)",
+        '"id": "train-0"',
+    ):
+        assert words in brief.details, words
+    for key in ("model", "data", "output", "epochs", "max_tokens", "seed", "dtype", "checkpoint_steps"):
+        assert f"- {key}:" not in brief.details
+    shown = brief.details.partition("## Sample rows")[2]
+    assert shown.count('"prompt"') == 3
+    for split in ("validation", "confirm", "test"):
+        assert not any(json.dumps(item.question)[1:-1] in brief.details for item in scenario.data.items(split))
+    assert brief.required_files == ("prepare_data.py", "train.yaml")
+    assert set(brief.prompts) == {"system", "propose", "code", "repair", "reflect"}
+
+
+def test_rendered_files_pass_the_static_check(tmp_path: Path, model: Path) -> None:
+    scenario = make(tmp_path, model, {"methods": "lora,full"})
+    brief = scenario.brief()
+    modules = asyncio.run(LocalEnvironment().modules())
+    assert "json" in modules
+    for params in corners(scenario):
+        files = scenario.render(params)
+        assert static_check(files, brief.required_files, modules, brief.reserved_files) is None, params
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 2026-99-99\n", "- " * 5000, "[" * 300, "a: [1", "{[1]: 2}", "1", "a: !!python/name:os.system"]
+)
+def test_a_config_that_does_not_read_is_the_trainings_failure(tmp_path: Path, model: Path, text: str) -> None:
+    scenario = make(tmp_path, model)
+    candidate = Candidate(0, {**scenario.render({}), "train.yaml": text})
+    assert scenario.stages(candidate, "full")[1].files["train_stage.yaml"] == text
+    assert scenario.stages(candidate, "predict", "validation")
+
+
 def test_estimates_grow_with_the_work(tmp_path: Path, model: Path) -> None:
     small = make(tmp_path, model).estimate()
     large = make(tmp_path, model, {"train_tokens": 10_000_000, "methods": "full"}).estimate()
@@ -229,3 +291,17 @@ def test_another_dataset_loses_its_benchmark_items(tmp_path: Path, model: Path) 
     assert {row.id.split("-")[0] for row in scenario.data.rows} == {"train"}
     assert len(scenario.data.rows) == 40
     assert any(row.solution for row in scenario.data.rows)
+
+
+def test_the_data_script_may_ask_models_where_the_run_has_them(tmp_path: Path, model: Path) -> None:
+    cases: list[tuple[bool, dict[str, Any]]] = [(False, {}), (True, {}), (True, {"llm_data": "never"})]
+    for has_models, options in cases:
+        scenario = make(tmp_path, model, options, llm=has_models)
+        may_ask = has_models and not options
+        candidate = Candidate(0, {**scenario.render({}), "prepare_data.py": "print(1)\n"})
+        for purpose in ("debug", "full"):
+            stages = {stage.name: stage for stage in scenario.stages(candidate, purpose)}  # type: ignore[arg-type]
+            assert {name for name, stage in stages.items() if stage.llm} == ({"prepare_data"} if may_ask else set())
+            assert not any(stage.network for stage in stages.values())
+        assert not any(stage.llm for stage in scenario.stages(candidate, "predict", "validation"))
+        assert ("ask_many" in scenario.brief().details) == may_ask

@@ -141,9 +141,12 @@ def _models(settings: Settings, skip: bool) -> list[Finding]:
         return [Finding("chat model", True, f"{settings.chat.chat_model}, not asked")]
     from ftagent.probing import probe
 
+    hint = "`ftagent init` changes the model and its key"
     return [
-        Finding(f"model {found.model}", found.ok, found.detail(), "" if found.ok else "`ftagent init` sets one up",
-                round(found.seconds, 3), found.price is not None)
+        Finding(
+            f"model {found.model}", found.ok, found.detail(), "" if found.ok else hint,
+            round(found.seconds, 3), found.price is not None,
+        )
         for found in probe(settings)
     ]  # fmt: skip
 

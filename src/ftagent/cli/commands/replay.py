@@ -11,6 +11,7 @@ import typer
 from ftagent.cli import log
 from ftagent.cli.common import JsonOption, LogDirOption, RunArgument, common, open_run, print_json
 from ftagent.cli.progress import choose
+from ftagent.cli.redacted import Redacted, redaction
 from ftagent.cli.watching import prepare_libraries
 from ftagent.report.text import clock, plural
 
@@ -30,10 +31,10 @@ def replay(
     log_dir: LogDirOption = None,
     json_: JsonOption = False,
 ) -> int:
-    """Run a recorded run again with its recorded replies; no key and no network are needed.
+    """Run a recorded run again and tell the first difference.
 
-    Prompts are made anew and compared with those that were sent; predictions are scored anew. Exit code 0: all is
-    equal; 1: the first difference is told.
+    Its models say again what they said: no key and no network are needed. Prompts are made anew and compared with
+    those that were sent; predictions are scored anew. Exit code 0: all is equal; 1: something differs.
     """
     from ftagent import replay as replaying
     from ftagent.cli.progress.plain import PlainLines
@@ -42,11 +43,12 @@ def replay(
     settings = common(ctx).settings()
     # With --json the one document is all that is on stdout.
     progress = PlainLines(sys.stderr, sys.stderr, 0.0) if json_ else choose(False, settings.loop.log_typing_delay)
-    end_log = log.configure(settings.loop.log_format_console, progress.log, common(ctx).debug)
+    redact = redaction(settings)
+    end_log = log.configure(settings.loop.log_format_console, progress.log, common(ctx).debug, redact)
     prepare_libraries(settings)
     progress.open()
     try:
-        result = replaying.replay(folder.path, settings, progress, execute=execute, out=out)
+        result = replaying.replay(folder.path, settings, Redacted(progress, redact), execute=execute, out=out)
     finally:
         progress.close()
         end_log()

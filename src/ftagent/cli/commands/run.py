@@ -108,11 +108,11 @@ def with_default(limits: Limits) -> Limits:
 
 
 def _plan(request: RunRequest, settings: Settings, as_json: bool) -> int:
-    from ftagent import app
+    from ftagent import planning
     from ftagent.cli.watching import prepare_libraries
 
     prepare_libraries(settings)
-    planned = app.plan(request, settings)
+    planned = planning.plan(request, settings)
     if as_json:
         print_json(planned.document)
     else:

@@ -1,0 +1,97 @@
+"""What tests on a Docker Engine use: an image of this machine's own Python, and an engine that they may kill."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import site
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ftagent.environments.docker import DockerEnvironment, DockerOptions
+from ftagent.environments.docker_engine import Engine, address, why_unreachable
+from ftagent.environments.docker_image import ImageSource
+
+PYTHON = "ftagent-test/python:3.11"
+TOOL = Path(__file__).parents[3] / "shared" / "tools" / "docker-engine"
+
+
+@functools.cache
+def why_no_image() -> str:
+    """Why there is no image PYTHON; empty when it is there, imported first where that is possible."""
+    engine = Engine(address(os.environ))
+    try:
+        if engine.image(PYTHON) is None and TOOL.exists():
+            subprocess.run([TOOL, "image", PYTHON], check=True, capture_output=True, timeout=300)
+        return "" if engine.image(PYTHON) is not None else f"no image {PYTHON}"
+    finally:
+        engine.close()
+
+
+def environment(**options: object) -> DockerEnvironment:
+    """On the session's engine, with image PYTHON unless `options` name another."""
+    return DockerEnvironment(DockerOptions(**{"source": ImageSource(PYTHON), **options}))  # type: ignore[arg-type]
+
+
+def host_packages() -> Path:
+    """Where this Python's packages lie."""
+    return Path(site.getsitepackages()[0])
+
+
+class OwnEngine:
+    """A Docker Engine of its own, to be killed. Without networks: those of two engines would get in each other's way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = f"unix://{folder}/docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
+            "--pidfile", f"{self.folder}/docker.pid", "--host", self.address,
+            "--bridge", "none", "--iptables=false", "--ip6tables=false",
+        ]  # fmt: skip
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 60
+        while why_unreachable(self.address):
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()[-2000:]
+            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """As a crash would end it."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(60)
+        # A killed engine leaves its folders mounted onto themselves.
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            if (place := line.split()[1]).startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
+
+
+@contextlib.contextmanager
+def own_engine() -> Iterator[OwnEngine]:
+    """An engine with image PYTHON in it, stopped and deleted afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="ftagent-engine-"))
+    engine = OwnEngine(folder)
+    try:
+        engine.start()
+        with subprocess.Popen(["docker", "save", PYTHON], stdout=subprocess.PIPE) as saved:
+            subprocess.run(["docker", "-H", engine.address, "load", "-q"], stdin=saved.stdout, check=True, timeout=120)
+        yield engine
+    finally:
+        engine.stop()
+        shutil.rmtree(folder, ignore_errors=True)
