@@ -100,7 +100,7 @@ def namespace_arguments() -> list[str]:
     uid, gid = os.getuid() or NOBODY, os.getgid() or NOBODY
     return [
         "--unshare-all", "--unshare-user", "--uid", str(uid), "--gid", str(gid), "--cap-drop", "ALL",
-        "--hostname", "ftagent", "--die-with-parent", "--clearenv",
+        "--disable-userns", "--hostname", "ftagent", "--die-with-parent", "--clearenv",
     ]  # fmt: skip
 
 
