@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +77,44 @@ def test_a_run_killed_in_training_resumes_to_the_same_scores(
         [e for e in story(path) if e[0] in ("proposed", "scored", "selected")] for path in (whole, tmp_path / "log/x")
     ]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.conda
+def test_the_same_run_in_a_conda_environment_has_the_same_scores(
+    whole: Path, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """Its own interpreter; torch is lent by this one, because no test can install it twice."""
+    torch = importlib.util.find_spec("torch")
+    assert torch is not None
+    assert torch.origin is not None
+    spec = tmp_path / "spec.yaml"
+    channel = os.environ.get("FTAGENT_TEST_CONDA_CHANNEL", "conda-forge")
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    spec.write_text(f"channels: [{channel}, nodefaults]\ndependencies: [python={python}]\n")
+    variables = {"FTAGENT_CONDA_ENV": str(spec), "FTAGENT_ENV_PACKAGES": str(Path(torch.origin).parents[1])}
+    command = [*FTAGENT, *RUN, "--name", "x", "--env", "conda"]
+    subprocess.run(command, cwd=tmp_path, env={**environ, **variables}, check=True, capture_output=True)
+    run = tmp_path / "log/x"
+    assert json.loads((run / "run.json").read_text())["environment"]["name"] == "conda"
+    scores = [[e for e in story(path) if e[0] in ("proposed", "scored", "selected")] for path in (whole, run)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.docker
+def test_the_same_run_in_containers_has_the_same_scores(whole: Path, environ: dict[str, str], tmp_path: Path) -> None:
+    """The image has Python alone; packages are lent by this one."""
+    from support.docker_images import PYTHON, host_packages, why_no_image
+
+    if why := why_no_image():
+        pytest.skip(why)
+    variables = {"FT_DOCKER_IMAGE": PYTHON, "FTAGENT_ENV_PACKAGES": str(host_packages())}
+    command = [*FTAGENT, *RUN, "--name", "x", "--env", "docker"]
+    subprocess.run(command, cwd=tmp_path, env={**environ, **variables}, check=True, capture_output=True)
+    run = tmp_path / "log/x"
+    assert json.loads((run / "run.json").read_text())["environment"]["name"] == "docker"
+    scores = [[e for e in story(path) if e[0] in ("proposed", "scored", "selected")] for path in (whole, run)]
+    assert scores[0] == scores[1]
+    assert {os.lstat(path).st_uid for path in (run / "workspaces").rglob("*")} == {os.getuid()}
 
 
 @pytest.mark.data

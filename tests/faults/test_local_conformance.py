@@ -23,6 +23,8 @@ WAYS = {
     "plain": LocalOptions(sandbox="none"),
     "plain-polling": LocalOptions(sandbox="none", control_groups=False),
 }
+RECORDS = Path(__file__).parents[2] / "docs" / "conformance"
+RECORD_NAMES = {"sandboxed": "local", "plain": "local-plain"}
 CASES = [
     pytest.param(way, check, id=f"{way}-{check.name}")
     for way in WAYS
@@ -36,6 +38,8 @@ async def test_check(way: str, check: suite.Check, tmp_path: Path) -> None:
     if way.startswith("sandboxed") and (why := sandbox.probe()):
         pytest.skip(why)
     result = await suite.run_check(check, lambda: LocalEnvironment(WAYS[way]), tmp_path / "check")
+    if "polling" not in way:
+        assert result.status == suite.recorded(RECORDS / f"{RECORD_NAMES[way]}.json")[check.name], result.reason
     if result.status == "not applicable":
         assert way.startswith("plain"), result.reason
         pytest.skip(result.reason)

@@ -22,6 +22,7 @@ from ftagent.environments.conda_store import MARKER, Spec
 from ftagent.environments.local import LocalOptions
 
 pytestmark = [pytest.mark.conda, pytest.mark.timeout(600)]
+RECORD = Path(__file__).parents[2] / "docs" / "conformance" / "conda.json"
 CHANNEL = os.environ.get("FTAGENT_TEST_CONDA_CHANNEL", "conda-forge")
 
 
@@ -71,6 +72,7 @@ async def test_check(made: CondaOptions, check: suite.Check, tmp_path: Path) -> 
     if why := sandbox.probe():
         pytest.skip(why)
     result = await suite.run_check(check, lambda: CondaEnvironment(made), tmp_path / "check")
+    assert result.status == suite.recorded(RECORD)[check.name], result.reason
     assert result.status == "pass", result.reason
 
 

@@ -140,7 +140,7 @@ class Store:
         finally:
             pulse.cancel()
         why = conda_program.reason(log.read_text(errors="replace"))
-        if "No space left on device" in done.tail:
+        if not done.ok and "No space left on device" in done.tail:
             raise StorageFull(f"{self.prefix}: no space left for the conda environment; its log is {log}")
         if not done.ok or not os.access(self.python, os.X_OK):
             why = why if done.end == "failed" else done.detail or "it left no bin/python"

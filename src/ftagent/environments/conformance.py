@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from ftagent.core.protocols import Environment
 from ftagent.environments.conformance_bench import Bench, Check, CheckFailed, NotApplicable
 from ftagent.environments.conformance_checks import COMMAND_CHECKS
 from ftagent.environments.conformance_files import FILE_CHECKS
+from ftagent.environments.conformance_hostile import HOSTILE_CHECKS
 
 Factory = Callable[[], Environment]
 Status = Literal["pass", "fail", "not applicable"]
@@ -36,7 +38,7 @@ class Result:
 
 def all_checks() -> tuple[Check, ...]:
     """Every check, in the order in which it runs."""
-    return COMMAND_CHECKS + FILE_CHECKS
+    return COMMAND_CHECKS + FILE_CHECKS + HOSTILE_CHECKS
 
 
 async def run_check(check: Check, factory: Factory, folder: Path) -> Result:
@@ -67,11 +69,13 @@ async def run_suite(factory: Factory, folder: Path) -> list[Result]:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the suite against the environment that is named; the exit code."""
+    """Run the suite against the environment that is named; the exit code. `--record FILE` keeps every status."""
     from ftagent.environments import registry
+    from ftagent.environments.local import LocalEnvironment, LocalOptions
 
+    name = arguments[0] if arguments else "auto"
     try:
-        environment = registry.create(arguments[0] if arguments else "auto")
+        environment = LocalEnvironment(LocalOptions(sandbox="none")) if name == "local-plain" else registry.create(name)
     except FtagentError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -86,7 +90,21 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"{line}  {result.reason or result.check.property}\n")
     failed = sum(result.status == "fail" for result in results)
     sys.stdout.write(f"{environment.describe()}\n{len(results) - failed} of {len(results)} without failure\n")
+    if "--record" in arguments:
+        record(name, results, Path(arguments[arguments.index("--record") + 1]))
     return 1 if failed else 0
+
+
+def record(name: str, results: list[Result], path: Path) -> None:
+    """Write the status of every check, for the table of `docs/security.md`. Raises OSError."""
+    checks = {result.check.name: result.status for result in results}
+    path.write_text(json.dumps({"environment": name, "checks": checks}, indent=1) + "\n")
+
+
+def recorded(path: Path) -> dict[str, Status]:
+    """Check → status, as `record` wrote them. Raises OSError."""
+    checks: dict[str, Status] = json.loads(path.read_text())["checks"]
+    return checks
 
 
 if __name__ == "__main__":

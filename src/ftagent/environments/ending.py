@@ -50,15 +50,24 @@ def classify(stage: Stage, stopped: Stopped, code: int | None, oom_kills: int) -
     if code == 0:
         return Ending("ok", 0)
     if number is not None and number in FROM_OUTSIDE:
-        return Ending("killed", _exit_code(code), number, f"killed by {signal.Signals(number).name}")
+        return Ending("killed", _exit_code(code), number, f"killed by {_name(number)}")
     if number is not None:
-        return Ending("failed", _exit_code(code), number, f"crashed with {signal.Signals(number).name}")
+        return Ending("failed", _exit_code(code), number, f"crashed with {_name(number)}")
     return Ending("failed", code, None, f"exit code {code}")
 
 
 def _signal(code: int | None) -> int | None:
-    number = -code if code is not None and code < 0 else (code or 0) - 128
+    if code is not None and code < 0:
+        return -code
+    number = (code or 0) - 128
     return number if number in {int(known) for known in signal.Signals} else None
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one of the real-time signals, of which only the ends have names
+        return f"signal {number}"
 
 
 def _exit_code(code: int | None) -> int | None:

@@ -193,6 +193,7 @@ class LocalEnvironment:
                 network=stage.network,
                 gpus=bool(resources.gpus),
                 home=home,
+                memory_mb=resources.memory_mb,
             )
             return start_sandboxed(command, view, variables, group, tasks), lacking
         except OSError as error:

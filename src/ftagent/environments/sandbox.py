@@ -42,6 +42,8 @@ class View:
     network: bool
     gpus: bool
     home: Path
+    memory_mb: int = 0
+    """Bound of what files in memory may hold; 0 is the system's (half of its memory)."""
 
 
 def interpreter_roots(python: Path) -> tuple[Path, ...]:
@@ -98,7 +100,7 @@ def namespace_arguments() -> list[str]:
     uid, gid = os.getuid() or NOBODY, os.getgid() or NOBODY
     return [
         "--unshare-all", "--unshare-user", "--uid", str(uid), "--gid", str(gid), "--cap-drop", "ALL",
-        "--hostname", "ftagent", "--die-with-parent", "--clearenv",
+        "--disable-userns", "--hostname", "ftagent", "--die-with-parent", "--clearenv",
     ]  # fmt: skip
 
 
@@ -107,7 +109,10 @@ def arguments(view: View, variables: Mapping[str, str], data: Mapping[str, int])
     options = namespace_arguments()
     if view.network:
         options.append("--share-net")
-    options += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+    size = ["--size", str(view.memory_mb << 20)] if view.memory_mb else []
+    options += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/tmp"]
+    if size:
+        options += ["--perms", "1777", *size, "--tmpfs", "/dev/shm"]
     for folder in SYSTEM:
         if Path(folder).is_symlink():
             options += ["--symlink", os.readlink(folder), folder]  # noqa: PTH115 - the text as it stands

@@ -58,7 +58,7 @@ class StageCache:
         path = self._path(key)
         try:
             file = path.open("rb")
-        except FileNotFoundError:
+        except OSError:
             return None
         with file:
             try:
@@ -78,7 +78,7 @@ class StageCache:
         header = {"key": key, "execution": asdict(execution), "log": asdict(logged),
                   "items": {path: asdict(item) for path, item in items.items()}}  # fmt: skip
         text = json.dumps(header).encode() + b"\n"
-        size = len(text) + sum(item.size for item in (logged, *items.values()))
+        size = len(MAGIC) + len(text) + 32 + sum(item.size for item in (logged, *items.values()))
         if size > self._limit or len(text) > MAX_HEADER_BYTES:
             return False
         make_folder(self._folder)
