@@ -199,20 +199,21 @@ class DockerEnvironment:
             stage, workspace, ready.image, ready.who, ready.facts, self._variables(stage, workspace, ready.image),
             labels(stage, workspace), python=self.options.python, packages=self.options.packages,
         )  # fmt: skip
-        connection: Attached | None = None
+        connections: list[Attached] = []
         try:
             warnings = await self._create(name, config)
-            connection = await uninterrupted(self._engine.attach, name)
+            # Kept from within the thread: a cancellation loses what it returns.
+            await uninterrupted(lambda: connections.append(self._engine.attach(name)))
             began = time.monotonic()
             await uninterrupted(self._engine.start, name)
-            follow = Follow(connection.socket, capture)
+            follow = Follow(connections[0].socket, capture)
             ended = await follow.until_end(stage.time_limit)
             seconds = time.monotonic() - began
             capture.close()
             found = Found(ended, read_report(follow.said), follow.said, capture.tail())
             ending = await uninterrupted(conclude, self._engine, name, stage, workspace, found)
         finally:
-            if connection is not None:
+            for connection in connections:
                 connection.close()
             await uninterrupted(self._remove, name)
         return Execution(
@@ -234,6 +235,7 @@ class DockerEnvironment:
                 await uninterrupted(self._sweep)
                 return await uninterrupted(self._engine.create, name, config)
             except EngineGone:
+                self._unremoved.add(name)  # it may have been made before the answer was lost
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(0.5)
