@@ -59,7 +59,7 @@ def request(text: str = "Hello", **choice: object) -> ChatRequest:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_twenty_calls_at_once(server: ChatServer, backend: LiteLLMBackend, stream: bool) -> None:
-    server.behave("slow", times=20, text="one two three four", seconds=0.5)
+    server.behave("slow", times=20, text="one two three four", seconds=0.5 if stream else 0.1)
     replies = await asyncio.gather(*(backend.complete(request(str(n), stream=stream)) for n in range(20)))
     assert {reply.content for reply in replies} == {"one two three four"}
     assert server.most_open == 20

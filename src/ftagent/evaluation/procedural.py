@@ -19,6 +19,7 @@ from ftagent.core.errors import RequestError
 from ftagent.core.types import Direction, Split
 from ftagent.evaluation.answer_guard import GUARDED, SYMBOLIC, harmless
 from ftagent.evaluation.benchmark import Grade, Item, TrainingRow, normalise
+from ftagent.evaluation.drawing import DrawingWorker, reproducible
 from ftagent.evaluation.expressions import expression_keys
 from ftagent.evaluation.extract import MARKS, decimal_of, extract_number, extract_texts, numbers_in
 from ftagent.evaluation.grading_worker import GradingWorker
@@ -77,13 +78,14 @@ class ProceduralBenchmark:
         self.task = split_name(name)[0]
         self.title = f"reasoning-gym: {self.task.replace('_', ' ')}"
         self._worker = GradingWorker()
+        self._drawing = None if reproducible() else DrawingWorker(self.name)
         self._streams: dict[str, _Stream] = {}
         build_dataset(self.name, SEEDS["train"])
 
     def items(self, split: Split, limit: int | None = None) -> tuple[Item, ...]:
         """Raises RequestError where the task has too few distinct items to measure anything."""
         wanted = SIZES[split] if limit is None else limit
-        entries = self._draw(split, wanted)
+        entries = self.draw(split, wanted)
         if len(entries) < min(wanted, SMALLEST):
             raise RequestError(
                 f"{self.name}: only {len(entries)} distinct items for {split}, {wanted} asked: "
@@ -96,7 +98,7 @@ class ProceduralBenchmark:
 
     def training_rows(self, size: int | None = None) -> list[TrainingRow]:
         """Raises RequestError for a task that has no reference answers."""
-        entries = self._draw("train", TRAINING_ROWS if size is None else size)
+        entries = self.draw("train", TRAINING_ROWS if size is None else size)
         rows = [
             TrainingRow(f"train-{index}", entry["question"], _reference(entry))
             for index, entry in enumerate(entries)
@@ -152,8 +154,14 @@ class ProceduralBenchmark:
         except Exception:  # noqa: BLE001 - third-party verifiers raise anything on arbitrary text: not right then
             return 0.0
 
-    def _draw(self, split: str, wanted: int) -> list[dict[str, Any]]:
+    def draw(self, split: str, wanted: int) -> list[dict[str, Any]]:
+        """The first `wanted` entries of `split`, fewer where there are no more; the same in every process."""
         stream = self._streams.setdefault(split, _Stream())
+        if self._drawing is not None:
+            if len(stream.entries) < wanted and not stream.exhausted:
+                stream.entries = self._drawing.draw(split, wanted)
+                stream.exhausted = len(stream.entries) < wanted
+            return stream.entries[:wanted]
         if len(stream.entries) < wanted and not stream.exhausted:
             idle = 0
             for entry in self._entries(split, stream):
