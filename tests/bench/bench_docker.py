@@ -40,6 +40,10 @@ def bare_config(image: str, workspace: Path) -> dict[str, Any]:
     return {**config, **dict.fromkeys(streams, False), "Entrypoint": list(COMMAND), "Cmd": []}
 
 
+def run(command: tuple[str, ...]) -> None:
+    subprocess.run(command, check=True)
+
+
 def sdk_alone(client: Any, config: dict[str, Any]) -> None:
     made = client.create_container_from_config(config)["Id"]
     client.start(made)
@@ -64,11 +68,11 @@ async def main(rounds: int, image: str) -> int:
             for name in names:
                 began = time.perf_counter()
                 if name == "bare process":
-                    subprocess.run(COMMAND, check=True)
+                    run(COMMAND)
                 elif name == "SDK alone":
                     sdk_alone(client, config)
                 elif name == "docker run":
-                    subprocess.run(["docker", "run", "--rm", "--network", "none", image, *COMMAND], check=True)
+                    run(("docker", "run", "--rm", "--network", "none", image, *COMMAND))
                 else:
                     done = await environment.execute(STAGE, workspace, print, Path(folder, "log"))
                     assert done.ok, done
@@ -78,10 +82,10 @@ async def main(rounds: int, image: str) -> int:
     client.close()
     medians = {name: statistics.median(values) for name, values in times.items()}
     for name, median in medians.items():
-        print(f"{name:14} {median:8.1f} ms  (fastest {min(times[name]):.1f}, {median / medians['SDK alone']:.2f} x SDK)")
-    added = statistics.median(
-        ours - alone for ours, alone in zip(times["ours"], times["SDK alone"], strict=True)
-    )
+        print(
+            f"{name:14} {median:8.1f} ms  (fastest {min(times[name]):.1f}, {median / medians['SDK alone']:.2f} x SDK)"
+        )
+    added = statistics.median(ours - alone for ours, alone in zip(times["ours"], times["SDK alone"], strict=True))
     print(f"ours adds {added:.1f} ms to the SDK alone, median of {rounds} pairs (target: under {TARGET_MS:g} ms)")
     return 0 if added < TARGET_MS else 1
 

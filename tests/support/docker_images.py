@@ -44,8 +44,16 @@ def host_packages() -> Path:
     return Path(site.getsitepackages()[0])
 
 
+def owners(folder: Path) -> set[int]:
+    """Of a folder and all that is in it, links themselves."""
+    return {os.lstat(path).st_uid for path in [folder, *folder.rglob("*")]}
+
+
 class OwnEngine:
-    """A Docker Engine of its own, to be killed. Without networks: those of two engines would get in each other's way."""
+    """A Docker Engine of its own, to be killed.
+
+    In a network namespace of its own: two engines would fight over one bridge, and the loser's containers lose it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -54,7 +62,7 @@ class OwnEngine:
 
     def start(self) -> None:
         command = [
-            "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
+            "unshare", "--net", "dockerd", "--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec",
             "--pidfile", f"{self.folder}/docker.pid", "--host", self.address,
             "--bridge", "none", "--iptables=false", "--ip6tables=false",
         ]  # fmt: skip

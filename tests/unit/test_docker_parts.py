@@ -356,5 +356,5 @@ def test_environment_unavailable_is_what_a_missing_engine_raises() -> None:
     from ftagent.environments.docker import DockerEnvironment, DockerOptions
 
     made = DockerEnvironment(DockerOptions(image_source("llm", "x"), address="unix:///nowhere/docker.sock"))
-    with pytest.raises(EnvironmentUnavailable, match="no Docker Engine answers at unix:///nowhere/docker.sock"):
+    with pytest.raises(EnvironmentUnavailable, match=r"no Docker Engine answers at unix:///nowhere/docker\.sock"):
         made.ready()

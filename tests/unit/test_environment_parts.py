@@ -123,9 +123,9 @@ def test_what_a_stage_declares_wins() -> None:
     assert "HF_HUB_OFFLINE" not in seen
 
 
-@pytest.mark.parametrize("kind", ["docker", "ray", "kubernetes"])
+@pytest.mark.parametrize("kind", ["ray", "kubernetes"])
 def test_environments_that_are_not_there_are_named(kind: str) -> None:
-    with pytest.raises(RequestError, match=rf"--env {kind}: .*; there are: auto, local, conda$"):
+    with pytest.raises(RequestError, match=rf"--env {kind}: .*; there are: auto, local, docker, conda$"):
         registry.create(kind)
 
 

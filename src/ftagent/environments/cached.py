@@ -129,4 +129,3 @@ def _apply(entry: Entry, workspace: Workspace) -> None:
 
 def _absolute(path: Path) -> Path:
     return path.absolute()
-

@@ -44,8 +44,9 @@ def _become(command: list[str], folder: str) -> None:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(1, 2)
         os.setsid()
-        # Python ignores it, and what is ignored stays so in the command: `yes | head` would not end.
-        _signal.signal(_signal.SIGPIPE, _signal.SIG_DFL)
+        # Python ignores them, and what is ignored stays so in the command: `yes | head` would not end.
+        for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+            _signal.signal(number, _signal.SIG_DFL)
         try:
             with open("/proc/self/oom_score_adj", "w") as file:
                 file.write(VICTIM)

@@ -205,7 +205,6 @@ class Engine:
     def _told(self, doing: str, *passing: type[Exception]) -> Iterator[None]:
         """Failures of the SDK in our words; those of `passing` as they are."""
         from docker.errors import APIError, DockerException
-        from requests.exceptions import RequestException
 
         try:
             yield
@@ -213,7 +212,7 @@ class Engine:
             raise
         except APIError as error:
             raise _refused(error, f"{self.address}: {doing}") from error
-        except (DockerException, RequestException, OSError) as error:
+        except (DockerException, OSError) as error:  # those of requests are OSErrors
             raise EngineGone(
                 f"no Docker Engine answers at {self.address} ({doing}: {_line(error)}); {INSTALL}"
             ) from error

@@ -20,7 +20,7 @@ import sys
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-SIGKILL, SIGPIPE, SIGSTOP = 9, 13, 19
+SIGKILL, SIGPIPE, SIGSTOP, SIGXFSZ = 9, 13, 19, 25
 SIG_DFL = None
 REAP_SECONDS = 0.5
 """How often adopted children that have ended are collected; until then they count as processes."""
@@ -32,8 +32,9 @@ def _become(command: list[str], folder: str, entrances: list[str], processes: in
         os.setsid()
         libc = ctypes.CDLL(None)
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
-        # Python ignores it, and what is ignored stays so in the command: `yes | head` would not end.
+        # Python ignores them, and what is ignored stays so in the command: `yes | head` would not end.
         libc.signal(SIGPIPE, SIG_DFL)
+        libc.signal(SIGXFSZ, SIG_DFL)
         for entrance in entrances:
             with open(entrance, "w") as file:
                 file.write("0")

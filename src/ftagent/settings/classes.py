@@ -173,7 +173,9 @@ class TabularSettings(Group):
     debug_timeout: float = variable("DS_DEBUG_TIMEOUT", 3600, "tabular", "Seconds", pending=True, ge=0)
     full_timeout: float = variable("DS_FULL_TIMEOUT", 10800, "tabular", "Seconds", pending=True, ge=0)
     docker_image: str = variable(
-        "DS_DOCKER_IMAGE", "gcr.io/kaggle-gpu-images/python:latest", "tabular",
+        "DS_DOCKER_IMAGE",
+        "gcr.io/kaggle-gpu-images/python:latest",
+        "tabular",
         "Image of docker runs on tables; where you do not set it, one is built from ftagent's own Dockerfile",
     )
     dockerfile_folder_path: Path | None = variable(

@@ -83,14 +83,17 @@ def check(
         shutil.rmtree(folder, ignore_errors=True)
     failed = sum(result.status == "fail" for result in results)
     if json_:
-        rows = [
-            {"name": r.check.name, "rows": list(r.check.rows), "status": r.status, "reason": r.reason, "seconds": r.seconds}
-            for r in results
-        ]  # fmt: skip
+        rows = [_row(result) for result in results]
         print_json({"environment": environment.name, "ok": not failed, "checks": rows})
     else:
         typer.echo(f"{len(results) - failed} of {len(results)} without failure; {environment.describe()}")
     return 1 if failed else 0
+
+
+def _row(result: Result) -> dict[str, object]:
+    check = result.check
+    told = {"status": result.status, "reason": result.reason, "seconds": round(result.seconds, 3)}
+    return {"name": check.name, "property": check.property, "rows": list(check.rows), **told}
 
 
 def build(
@@ -98,7 +101,8 @@ def build(
     kind: Annotated[str, typer.Argument(metavar="NAME", help="docker or conda.")],
     scenario: ScenarioOption = "llm",
     variant: Annotated[
-        str, typer.Option("--variant", metavar="NAME", help="Of the image: cpu, cuda or vllm (default: by the GPUs here).")
+        str,
+        typer.Option("--variant", metavar="NAME", help="Of the image: cpu, cuda or vllm (default: by the GPUs here)."),
     ] = "",
     again: Annotated[bool, typer.Option("--again", help="Make an image that is there once more.")] = False,
 ) -> None:
