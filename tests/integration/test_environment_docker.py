@@ -102,7 +102,7 @@ print(*(status[name].strip() for name in ('CapEff', 'CapBnd', 'NoNewPrivs', 'Sec
     host = seen["HostConfig"]
     assert seen["Config"]["User"] not in ("", "0", "0:0", "root")
     assert (host["Privileged"], host["CapDrop"], host["ReadonlyRootfs"]) == (False, ["ALL"], True)
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
     assert (host["NetworkMode"], host["PidMode"], host["IpcMode"]) == ("none", "", "private")
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (200 << 20, 200 << 20, 10**9)
     assert host["PidsLimit"] == 4097

@@ -49,6 +49,17 @@ def owners(folder: Path) -> set[int]:
     return {os.lstat(path).st_uid for path in [folder, *folder.rglob("*")]}
 
 
+def processes(word: str) -> list[int]:
+    """Processes, but for this one, with `word` in their arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if word.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+    return found
+
+
 class OwnEngine:
     """A Docker Engine of its own, to be killed.
 
@@ -75,15 +86,21 @@ class OwnEngine:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """As a crash would end it."""
+        """As a crash would end it. Its containers live on, which it kills when it is back."""
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        # It took containerd with it, whose number would look alive until somebody collects it.
+        (self.folder / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
+        """End it and every container that a crash of it left."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait(60)
+        for pid in processes(str(self.folder)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         # A killed engine leaves its folders mounted onto themselves.
         for line in Path("/proc/self/mounts").read_text().splitlines():
             if (place := line.split()[1]).startswith(f"{self.folder}/"):

@@ -68,7 +68,7 @@ def test_the_whole_request_for_a_plain_stage() -> None:
         "HostConfig": {
             "Privileged": False,
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": ["no-new-privileges"],
             "ReadonlyRootfs": True,
             "NetworkMode": "none",
             "IpcMode": "private",
@@ -138,7 +138,7 @@ def test_limits() -> None:
 def test_what_kind_of_engine_it_is_changes_no_confinement() -> None:
     host = config(facts=EngineFacts("28", cpus=4, remaps_users=True, selinux=True))["HostConfig"]
     assert host["UsernsMode"] == "host"
-    assert host["SecurityOpt"] == ["no-new-privileges:true", "label=disable"]
+    assert host["SecurityOpt"] == ["no-new-privileges", "label=disable"]
     plain = config()["HostConfig"]
     same = ("Privileged", "CapDrop", "ReadonlyRootfs", "NetworkMode", "IpcMode", "Mounts")
     assert {name: host[name] for name in same} == {name: plain[name] for name in same}

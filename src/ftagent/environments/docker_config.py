@@ -125,7 +125,7 @@ def gpu_variables(gpus: Sequence[str]) -> dict[str, str]:
 
 
 def _confinement(stage: Stage, facts: EngineFacts, who: Identity) -> dict[str, Any]:
-    security = ["no-new-privileges:true", *(["label=disable"] if facts.selinux else [])]
+    security = ["no-new-privileges", *(["label=disable"] if facts.selinux else [])]
     return {
         "Privileged": False,
         "CapDrop": ["ALL"],
