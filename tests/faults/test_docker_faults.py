@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ from ftagent.environments.conformance_checks import BEAT
 from ftagent.environments.docker import DockerEnvironment, DockerOptions
 from ftagent.environments.docker_engine import Engine, address
 from ftagent.environments.docker_image import ImageSource
-from ftagent.environments.docker_leftovers import OURS, reap
+from ftagent.environments.docker_leftovers import OURS
 from support.docker_images import PYTHON, environment, own_engine, owners, processes, why_no_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -242,13 +244,26 @@ def abandoned(workspace: Path, engine: Engine) -> str:
     return name
 
 
+def doctor(folder: Path, *words: str) -> dict[str, Any]:
+    """What `ftagent doctor` says of containers of dead runs."""
+    command = [sys.executable, "-m", "ftagent", "doctor", "--no-models", "--json", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    found = [check for check in json.loads(done.stdout)["checks"] if check["name"] == "containers of dead runs"]
+    return dict(found[0])
+
+
 async def test_a_container_ends_with_us_and_is_reaped_alone(abandoned: str, workspace: Path, engine: Engine) -> None:
     assert_silent(workspace)
     foreign = {"Image": PYTHON, "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
     engine.client.create_container_from_config(foreign, f"unlabelled-{os.getpid()}")
     try:
         assert abandoned in ours(engine, workspace)
-        assert abandoned in [found.name for found in reap(engine)]
+        told = doctor(workspace.parent)
+        assert abandoned in told["detail"]
+        assert not told["ok"]
+        told = doctor(workspace.parent, "--fix")
+        assert told["ok"]
+        assert abandoned in told["detail"]
         assert ours(engine, workspace) == []
         names = [name for one in engine.client.containers(all=True) for name in one["Names"]]
         assert f"/unlabelled-{os.getpid()}" in names

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ import pytest
 import ftagent.environments.conformance as suite
 from ftagent.core.errors import EnvironmentUnavailable, RequestError
 from ftagent.core.types import Execution, Mount, Resources, Stage
+from ftagent.environments.choosing import choose
 from ftagent.environments.docker import DockerEnvironment, DockerOptions
 from ftagent.environments.docker_engine import Engine, address
 from ftagent.environments.docker_image import ImageSource, image_source
 from ftagent.environments.docker_leftovers import OURS
 from ftagent.environments.stages import MAX_ARGUMENT_BYTES
 from ftagent.llm.broker_socket import Door
+from ftagent.settings import load
 from support.docker_images import PYTHON, environment, host_packages, owners, why_no_image
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
@@ -372,6 +375,47 @@ async def test_a_build_that_fails_shows_why(context: Path) -> None:
     (context / "Dockerfile").unlink()
     with pytest.raises(RequestError, match="no Dockerfile here"):
         image_source("tabular", folder=context)
+
+
+def test_auto_takes_docker_only_where_the_image_is_there(tmp_path: Path) -> None:
+    told: list[str] = []
+    found = choose("auto", load(None, {"FT_DOCKER_IMAGE": PYTHON}, tmp_path), "llm", told.append)
+    assert (found.name, told) == ("docker", [])
+    found = choose("auto", load(None, {"FT_DOCKER_IMAGE": "ftagent-none:1"}, tmp_path), "llm", told.append)
+    assert found.name == "local"
+    assert len(told) == 1
+    assert "no image ftagent-none:1" in told[0]
+    assert "`ftagent env build docker` makes the image" in told[0]
+
+
+def ftagent(*words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ftagent", *words]
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **variables}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_command_line_lists_builds_and_checks(context: Path, tmp_path: Path) -> None:
+    wanted = {"DS_DOCKERFILE_FOLDER_PATH": str(context)}
+    tables = ("--scenario", "tabular")
+
+    def state() -> str:
+        listed = json.loads(ftagent("env", "list", *tables, "--json", folder=tmp_path, **wanted).stdout)
+        return str(next(place["state"] for place in listed["environments"] if place["name"] == "docker"))
+
+    assert state() == "not ready"
+    refused = ftagent("env", "check", "docker", *tables, folder=tmp_path, **wanted)
+    assert refused.returncode == 2
+    assert "`ftagent env build docker` makes it" in refused.stderr
+    built = ftagent("env", "build", "docker", *tables, folder=tmp_path, **wanted)
+    assert built.returncode == 0, built.stderr
+    assert "Step 2/3 : COPY" in built.stderr
+    assert built.stdout.endswith(" is ready\n")
+    assert state() == "ready"
+    checked = ftagent("env", "check", "docker", *tables, "--only", "exit_codes", folder=tmp_path, **wanted)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    again = ftagent("env", "build", "docker", *tables, folder=tmp_path, **wanted)
+    assert again.stdout.endswith(" was there already\n")
 
 
 def test_nobody_is_left_behind(engine: Engine) -> None:

@@ -153,7 +153,7 @@ def test_what_waits_for_its_part_is_said_so_and_nothing_else(tmp_path: Path) -> 
     pending = {v.variable.name for v in load(None, {}, tmp_path).values if v.variable.pending}
     judge = {"FT_JUDGE_MODEL", "FT_JUDGE_RETRY", "FT_JUDGE_API_KEY", "FT_JUDGE_API_BASE", "FT_FORCE_THINK_TOKEN"}
     assert {name for name in pending if name.startswith("FT_")} == {
-        *judge, "FT_DOCKER_IMAGE", "FT_SYNC_URL"
+        *judge, "FT_SYNC_URL"
     }  # fmt: skip
     assert all(name.startswith("DS_") for name in pending if not name.startswith("FT_"))
 

@@ -25,7 +25,7 @@ MARKS = {"pass": "ok  ", "fail": "FAIL", "not applicable": "--  "}
 
 
 def list_(ctx: typer.Context, scenario: ScenarioOption = "llm", json_: JsonOption = False) -> None:
-    """List the environments: which can execute commands now, and what the others need."""
+    """List the environments and what they need."""
     from ftagent.environments.choosing import choose, places, stack_of
 
     settings = common(ctx).settings()
@@ -50,9 +50,9 @@ def check(
     ] = None,
     json_: JsonOption = False,
 ) -> int:
-    """Show that an environment confines, limits and reports as it should, by hostile commands in it.
+    """Show that an environment confines and limits what runs in it.
 
-    Exit code 1 where a check fails. Takes a minute or two.
+    By executing hostile commands, which takes a minute or two. Exit code 1 where a check fails.
     """
     from ftagent.environments import conformance
     from ftagent.environments.choosing import choose
@@ -106,7 +106,7 @@ def build(
     ] = "",
     again: Annotated[bool, typer.Option("--again", help="Make an image that is there once more.")] = False,
 ) -> None:
-    """Make what an environment needs before its first command: an image of docker, an environment of conda."""
+    """Make the image or the environment that commands run in."""
     from ftagent.environments.choosing import conda_options, docker_options, stack_of
     from ftagent.environments.conda import CondaEnvironment
     from ftagent.environments.docker import DockerEnvironment
