@@ -23,7 +23,7 @@ from ftagent.environments.docker import DockerEnvironment, DockerOptions
 from ftagent.environments.docker_engine import Engine, address
 from ftagent.environments.docker_image import ImageSource
 from ftagent.environments.docker_leftovers import OURS
-from support.docker_images import PYTHON, environment, own_engine, owners, processes, why_no_image
+from support.docker_images import PYTHON, environment, need_image, own_engine, owners, processes
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 FOREVER = BEAT + "print('beats')\ntime.sleep(600)"
@@ -31,8 +31,7 @@ FOREVER = BEAT + "print('beats')\ntime.sleep(600)"
 
 @pytest.fixture(autouse=True)
 def _image() -> None:
-    if why := why_no_image():
-        pytest.skip(why)
+    need_image()
 
 
 @pytest.fixture

@@ -28,15 +28,14 @@ from ftagent.environments.docker_leftovers import OURS
 from ftagent.environments.stages import MAX_ARGUMENT_BYTES
 from ftagent.llm.broker_socket import Door
 from ftagent.settings import load
-from support.docker_images import PYTHON, environment, host_packages, owners, why_no_image
+from support.docker_images import PYTHON, environment, host_packages, need_image, owners
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(autouse=True)
 def _image() -> None:
-    if why := why_no_image():
-        pytest.skip(why)
+    need_image()
 
 
 @pytest.fixture

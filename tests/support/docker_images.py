@@ -14,6 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from engines import required
 from ftagent.environments.docker import DockerEnvironment, DockerOptions
 from ftagent.environments.docker_engine import Engine, address, why_unreachable
 from ftagent.environments.docker_image import ImageSource
@@ -32,6 +35,12 @@ def why_no_image() -> str:
         return "" if engine.image(PYTHON) is not None else f"no image {PYTHON}"
     finally:
         engine.close()
+
+
+def need_image() -> None:
+    """Skip the test without image PYTHON, or fail it where an engine is required."""
+    if why := why_no_image():
+        (pytest.fail if "docker" in required() else pytest.skip)(why)
 
 
 def environment(**options: object) -> DockerEnvironment:
