@@ -226,13 +226,17 @@ def environment_of(
     scenario: str = "llm",
     note: Callable[[str], None] = _silent,
 ) -> tuple[Environment, list[str]]:
-    """The environment and, where it is no security boundary, the line that says so. Raises RequestError."""
+    """The environment and lines for the banner: why it is this one, and whether it is no security boundary.
+
+    Raises RequestError.
+    """
     from ftagent.environments.choosing import choose
     from ftagent.environments.leased import LeasedEnvironment, default_folder
 
-    inner = choose(kind, settings, scenario, note)
+    choice = choose(kind, settings, scenario, note)
+    inner = choice.environment
     environment = LeasedEnvironment(inner, default_folder(), parallel)
-    return environment, [] if inner.sealed else [inner.describe()]
+    return environment, [*choice.notes, *([] if inner.sealed else [inner.describe()])]
 
 
 def _cached(environment: Environment, request: RunRequest, settings: Settings) -> Environment:

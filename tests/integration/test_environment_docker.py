@@ -377,14 +377,17 @@ async def test_a_build_that_fails_shows_why(context: Path) -> None:
 
 
 def test_auto_takes_docker_only_where_the_image_is_there(tmp_path: Path) -> None:
-    told: list[str] = []
-    found = choose("auto", load(None, {"FT_DOCKER_IMAGE": PYTHON}, tmp_path), "llm", told.append)
-    assert (found.name, told) == ("docker", [])
-    found = choose("auto", load(None, {"FT_DOCKER_IMAGE": "ftagent-none:1"}, tmp_path), "llm", told.append)
-    assert found.name == "local"
-    assert len(told) == 1
-    assert "no image ftagent-none:1" in told[0]
-    assert "`ftagent env build docker` makes the image" in told[0]
+    there, missing = (load(None, {"FT_DOCKER_IMAGE": name}, tmp_path) for name in (PYTHON, "ftagent-none:1"))
+    choice = choose("auto", there, "llm", print)
+    assert (choice.environment.name, choice.notes) == ("docker", ())
+    choice = choose("auto", missing, "llm", print)
+    assert choice.environment.name == "local"
+    (told,) = choice.notes
+    assert "no image ftagent-none:1" in told
+    assert "`ftagent env build docker` makes the image" in told
+    asked = choose("docker", missing, "llm", print).environment
+    assert isinstance(asked, DockerEnvironment)
+    assert asked.options.make_image
 
 
 def ftagent(*words: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:

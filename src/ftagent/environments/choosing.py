@@ -50,37 +50,46 @@ def conda_options(settings: Settings, stack: Stack) -> CondaOptions:
     )
 
 
-def choose(kind: str, settings: Settings, scenario: str, note: Note) -> registry.Described:
-    """The environment `kind` for `scenario`; `note` hears what is made before the first command, and why.
+@dataclass(frozen=True)
+class Choice:
+    """An environment, and what a user should be told about why it is this one."""
+
+    environment: registry.Described
+    notes: tuple[str, ...] = ()
+
+
+def choose(kind: str, settings: Settings, scenario: str, progress: Note) -> Choice:
+    """The environment `kind` for `scenario`; `progress` hears what it has to make before its first command.
 
     `auto` is docker where an engine answers and has the image, else local: it makes nothing and downloads nothing.
     Raises RequestError.
     """
     stack = stack_of(scenario)
     if kind == "auto":
-        return _best(docker_options(settings, stack), note)
-    return registry.create(
-        kind,
-        conda=conda_options(settings, stack) if kind == "conda" else None,
-        docker=replace(docker_options(settings, stack), make_image=True) if kind == "docker" else None,
-        on_line=note,
-    )
+        return _best(docker_options(settings, stack), progress)
+    if kind == "docker":
+        docker = DockerEnvironment(replace(docker_options(settings, stack), make_image=True), progress)
+        if why := docker.why_unreachable():
+            raise RequestError(f"--env docker: {why}")
+        return Choice(docker)
+    conda = conda_options(settings, stack) if kind == "conda" else None
+    return Choice(registry.create(kind, conda=conda, on_line=progress))
 
 
-def _best(options: DockerOptions, note: Note) -> registry.Described:
-    docker = DockerEnvironment(options, note)
+def _best(options: DockerOptions, progress: Note) -> Choice:
+    docker = DockerEnvironment(options, progress)
     if docker.why_unreachable():
-        return LocalEnvironment()
+        return Choice(LocalEnvironment())
     try:
         if docker.ready():
-            return docker
+            return Choice(docker)
     except EnvironmentUnavailable:
-        return LocalEnvironment()
-    note(
+        return Choice(LocalEnvironment())
+    missing = (
         f"a Docker Engine answers and has no image {options.source.name}: commands run in `local`; "
         "`ftagent env build docker` makes the image"
     )
-    return LocalEnvironment()
+    return Choice(LocalEnvironment(), (missing,))
 
 
 def _packages(settings: Settings) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ Few imports: every command waits for them. `ctypes` around its C part would cost
 
 from __future__ import annotations
 
-import _ctypes  # type: ignore[import-not-found]
+import _ctypes
 import _signal  # type: ignore[import-not-found]
 import os
 import resource
@@ -36,7 +36,7 @@ EVENTS = ("/sys/fs/cgroup/memory/memory.oom_control", "/sys/fs/cgroup/memory.eve
 
 
 def _set_dumpable(value: int) -> None:
-    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]  # None: all that is loaded
     if _ctypes.call_function(prctl, (PR_SET_DUMPABLE, value, 0, 0, 0)) != 0:
         raise OSError("prctl")
 

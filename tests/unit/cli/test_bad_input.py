@@ -40,7 +40,7 @@ def refused(answer: Answer, *parts: str) -> None:
         ([*NOOP, "--agent", "oracle"], ["oracle", "search"]),
         ([*NOOP, "--agent", "llm"], ["llm", "search"]),
         ([*NOOP, "--env", "dokcer"], ["dokcer", "docker"]),
-        ([*NOOP, "--env", "docker"], ["docker", "local"]),
+        ([*NOOP, "--env", "ray"], ["ray", "local"]),
         ([*NOOP, "--keep", "some"], ["some", "best"]),
         ([*NOOP, "-o", "itmes=3"], ["itmes", "items"]),
         ([*NOOP, "-o", "items"], ["items", "key=value"]),

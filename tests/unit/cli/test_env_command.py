@@ -10,9 +10,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ftagent.core.errors import RequestError
 from ftagent.environments import sandbox
 from ftagent.environments.choosing import choose, docker_options, stack_of
-from ftagent.environments.docker import DockerEnvironment
 from ftagent.environments.local import LocalEnvironment
 from ftagent.settings import load
 
@@ -67,7 +67,7 @@ def test_a_check_of_local_is_shown_check_by_check(ftagent: CommandLine) -> None:
         (("check", "kubernetes"), 2, "--env kubernetes: unknown environment; there are: auto, local, docker, conda"),
         (("check", "ray"), 2, "this version does not have it yet"),
         (("check", "local", "--only", "nonsense"), 2, "--only nonsense: no such check; there are: exit_codes"),
-        (("check", "docker"), 1, f"no Docker Engine answers at {NOWHERE}"),
+        (("check", "docker"), 2, f"--env docker: no Docker Engine answers at {NOWHERE}"),
         (("build", "docker"), 1, f"no Docker Engine answers at {NOWHERE}"),
         (("build", "local"), 2, "only docker and conda have something to be made"),
         (("build", "docker", "--variant", "tpu"), 2, "variant tpu: the llm image has cpu, cuda, vllm"),
@@ -82,10 +82,11 @@ def test_what_cannot_be_done_is_one_line(ftagent: CommandLine, words: tuple[str,
     assert len(answer.err.strip().splitlines()) == 1, answer.err
 
 
-def test_a_run_in_docker_without_an_engine_is_refused_in_one_line(ftagent: CommandLine) -> None:
+def test_a_run_in_docker_without_an_engine_starts_nothing(ftagent: CommandLine, tmp_path: Path) -> None:
     answer = ftagent("run", "--scenario", "noop", "--env", "docker", "--loop-n", "1")
-    assert answer.code == 1
-    assert f"no Docker Engine answers at {NOWHERE}" in answer.err
+    assert answer.code == 2
+    assert f"--env docker: no Docker Engine answers at {NOWHERE}" in answer.err
+    assert not (tmp_path / "log").exists()
 
 
 def test_the_doctor_tells_of_an_engine_and_fails_only_where_it_is_wanted(
@@ -126,9 +127,9 @@ def test_which_image_the_settings_mean(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_auto_is_local_without_a_word_where_no_engine_answers(tmp_path: Path) -> None:
-    told: list[str] = []
-    assert isinstance(choose("auto", load(None, {}, tmp_path), "llm", told.append), LocalEnvironment)
-    assert told == []
-    asked = choose("docker", load(None, {}, tmp_path), "llm", told.append)
-    assert isinstance(asked, DockerEnvironment)
-    assert asked.options.make_image
+    settings = load(None, {}, tmp_path)
+    choice = choose("auto", settings, "llm", print)
+    assert isinstance(choice.environment, LocalEnvironment)
+    assert choice.notes == ()
+    with pytest.raises(RequestError, match=r"--env docker: no Docker Engine answers"):
+        choose("docker", settings, "llm", print)

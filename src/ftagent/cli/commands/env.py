@@ -30,7 +30,7 @@ def list_(ctx: typer.Context, scenario: ScenarioOption = "llm", json_: JsonOptio
 
     settings = common(ctx).settings()
     found = places(settings, stack_of(scenario))
-    auto = choose("auto", settings, scenario, lambda _: None).name
+    auto = choose("auto", settings, scenario, _progress).environment.name
     if json_:
         print_json({"auto": auto, "environments": [asdict(place) for place in found]})
         return
@@ -58,7 +58,7 @@ def check(
     from ftagent.environments.choosing import choose
 
     settings = common(ctx).settings()
-    environment = choose(kind, settings, scenario, _note)
+    environment = choose(kind, settings, scenario, _progress).environment
     ready = getattr(environment, "ready", None)
     if ready is not None and not ready():
         raise RequestError(f"{environment.name}: nothing to check yet; `ftagent env build {environment.name}` makes it")
@@ -127,7 +127,3 @@ def build(
 
 def _progress(line: str) -> None:
     typer.echo(clean(line), err=True)
-
-
-def _note(text: str) -> None:
-    typer.echo(f"note: {clean(text)}", err=True)
