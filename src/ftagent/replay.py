@@ -14,7 +14,14 @@ from ftagent.core import events
 from ftagent.core.engine import Engine
 from ftagent.core.errors import RequestError
 from ftagent.core.journal import read_records
-from ftagent.core.recorded import Different, RecordedEnvironment, WithoutInspection, first_difference, without_scripts
+from ftagent.core.recorded import (
+    Different,
+    MeasuredAsRecorded,
+    RecordedEnvironment,
+    WithoutInspection,
+    first_difference,
+    without_scripts,
+)
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.session import Session
 from ftagent.core.state import effective
@@ -77,7 +84,9 @@ def _repeat(
     assert isinstance(created, events.Created)
     environment: Environment = built.environment
     scenario: Scenario = built.scenario
-    if not execute:
+    if execute:
+        environment = MeasuredAsRecorded(environment, target, history)
+    else:
         environment = RecordedEnvironment(recorded, target, history, created.sealed)
         scenario = WithoutInspection(scenario)
     phases = _phases(history)

@@ -17,7 +17,7 @@ from ftagent.core.calls import transcript_path
 from ftagent.core.check import NO_MODULE, STATIC_CHECK
 from ftagent.core.errors import FtagentError
 from ftagent.core.executor import METRICS, PREDICTIONS
-from ftagent.core.protocols import OnLine, Scenario
+from ftagent.core.protocols import Environment, OnLine, Scenario
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.types import Brief, Candidate, Estimate, Execution, Purpose, Score, Split, Stage
 
@@ -41,6 +41,25 @@ class Different(FtagentError):
         self.where, self.what, self.recorded, self.replayed = where, what, recorded, replayed
 
 
+class _Ends:
+    """How each stage of the recorded run ended, found by where the replayed run executes it."""
+
+    def __init__(self, replayed: RunFolder, history: Sequence[events.Event]) -> None:
+        self._ends: dict[_Key, deque[events.StageFinished]] = defaultdict(deque)
+        self._places: dict[Path, tuple[int | None, int | None]] = {}
+        for event in history:
+            if isinstance(event, events.StageFinished):
+                attempt = event.attempt if event.purpose == "debug" else None
+                self._ends[event.loop, attempt, event.purpose, event.execution.stage].append(event)
+                self._places[replayed.workspace(event.loop, attempt).absolute()] = (event.loop, attempt)
+
+    def take(self, stage: Stage, workspace: Path) -> events.StageFinished | None:
+        """The next end of `stage` there; None where the recorded run did not execute it (as often)."""
+        loop, attempt = self._places.get(workspace, (None, None))
+        ends = self._ends[loop, attempt, stage.purpose, stage.name]
+        return ends.popleft() if workspace in self._places and ends else None
+
+
 class RecordedEnvironment:
     """Ends every stage as it ended in the recorded run and lays out what it left: predictions and losses."""
 
@@ -49,16 +68,13 @@ class RecordedEnvironment:
     def __init__(self, recorded: RunFolder, replayed: RunFolder, history: Sequence[events.Event], sealed: bool) -> None:
         self.sealed = sealed
         self._recorded = recorded
-        self._ends: dict[_Key, deque[events.StageFinished]] = defaultdict(deque)
-        self._places: dict[Path, tuple[int | None, int | None]] = {}
-        self._missing: set[str] = set()
-        for event in history:
-            if isinstance(event, events.StageFinished):
-                attempt = event.attempt if event.purpose == "debug" else None
-                self._ends[event.loop, attempt, event.purpose, event.execution.stage].append(event)
-                self._places[replayed.workspace(event.loop, attempt).absolute()] = (event.loop, attempt)
-                if event.execution.stage == STATIC_CHECK:
-                    self._missing.update(_MISSING.findall(event.execution.tail))
+        self._ends = _Ends(replayed, history)
+        self._missing = {
+            name
+            for event in history
+            if isinstance(event, events.StageFinished) and event.execution.stage == STATIC_CHECK
+            for name in _MISSING.findall(event.execution.tail)
+        }
 
     async def prepare(self, purpose: Purpose) -> None: ...
 
@@ -68,13 +84,11 @@ class RecordedEnvironment:
 
     async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
         """Raises Different for a stage that the recorded run did not execute."""
-        loop, attempt = self._places.get(workspace, (None, None))
-        ends = self._ends[loop, attempt, stage.purpose, stage.name]
-        if workspace not in self._places or not ends:
+        event = self._ends.take(stage, workspace)
+        if event is None:
             raise Different(str(workspace), f"stage {stage.name} ({stage.purpose})", "", "executed")
-        event = ends.popleft()
         if event.execution.ok:
-            self._lay_out(stage, workspace, self._recorded.running(loop), event.split)
+            self._lay_out(stage, workspace, self._recorded.running(event.loop), event.split)
         return event.execution
 
     async def close(self) -> None: ...
@@ -89,6 +103,34 @@ class RecordedEnvironment:
             shutil.copyfile(kept, workspace / PREDICTIONS)
         if stage.purpose == "full" and (record / METRICS).is_file():
             shutil.copyfile(record / METRICS, workspace / METRICS)
+
+
+class MeasuredAsRecorded:
+    """Executes every stage; one that ends as it did is told with the recorded times, memory and last words.
+
+    Those differ from one execution to the next, and prompts quote them. What a stage left is its own.
+    """
+
+    def __init__(self, inner: Environment, replayed: RunFolder, history: Sequence[events.Event]) -> None:
+        self.name, self.sealed = inner.name, inner.sealed
+        self._inner = inner
+        self._ends = _Ends(replayed, history)
+
+    async def prepare(self, purpose: Purpose) -> None:
+        await self._inner.prepare(purpose)
+
+    async def modules(self) -> frozenset[str]:
+        return await self._inner.modules()
+
+    async def execute(self, stage: Stage, workspace: Path, on_line: OnLine, log: Path) -> Execution:
+        execution = await self._inner.execute(stage, workspace, on_line, log)
+        event = self._ends.take(stage, workspace)
+        if event and (event.execution.end, event.execution.exit_code) == (execution.end, execution.exit_code):
+            return event.execution
+        return execution
+
+    async def close(self) -> None:
+        await self._inner.close()
 
 
 class WithoutInspection:
