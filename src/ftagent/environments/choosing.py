@@ -113,7 +113,7 @@ def places(settings: Settings, stack: Stack) -> list[Place]:
     return [
         Place("local", "ready", local.describe().removeprefix("local: "), hint),
         _docker_place(settings, stack),
-        _conda_place(settings, stack),
+        conda_place(settings, stack),
         *(Place(name, "not available", "this version does not have it yet") for name in registry.PLANNED),
     ]
 
@@ -132,11 +132,12 @@ def _docker_place(settings: Settings, stack: Stack) -> Place:
     return Place("docker", "not ready", f"{where} is not there", "`ftagent env build docker` makes it")
 
 
-def _conda_place(settings: Settings, stack: Stack) -> Place:
+def conda_place(settings: Settings, stack: Stack) -> Place:
+    """Whether conda is there, and its environment for `stack`."""
     try:
         conda = CondaEnvironment(conda_options(settings, stack))
     except (RequestError, EnvironmentUnavailable) as error:
-        return Place("conda", "not available", str(error))
+        return Place("conda", "not available", str(error).removeprefix("--env conda: "))
     if conda.ready():
         return Place("conda", "ready", f"environment {conda.prefix}")
     return Place("conda", "not ready", f"{conda.prefix} is not made", "`ftagent env build conda` makes it")

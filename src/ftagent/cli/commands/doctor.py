@@ -59,7 +59,8 @@ def doctor(
     except FtagentError as error:
         findings += [Finding("settings", False, str(error)), *_plugins()]
     else:
-        findings += [*_folders(settings, fix), *_plugins(), *_docker(settings, fix), *_models(settings, no_models)]
+        findings += [*_folders(settings, fix), *_plugins(), *_docker(settings, fix), _conda(settings)]
+        findings += _models(settings, no_models)
     if gpu:
         findings.append(_compute())
     sound = all(finding.ok for finding in findings)
@@ -155,6 +156,14 @@ def _docker(settings: Settings, fix: bool) -> list[Finding]:
         names = ", ".join(left)
         findings.append(Finding("containers of dead runs", False, names, "`ftagent doctor --fix` removes them"))
     return findings
+
+
+def _conda(settings: Settings) -> Finding:
+    from ftagent.environments.choosing import conda_place
+
+    wanted = settings.finetune.coder_costeer_env_type == "conda"
+    place = conda_place(settings, "llm")
+    return Finding("conda", place.state == "ready" or not wanted, place.detail, place.hint)
 
 
 def _models(settings: Settings, skip: bool) -> list[Finding]:
