@@ -72,6 +72,7 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
         upper_data_size=request.upper_data_size or tune.upper_data_size_limit,
         parallel=request.parallel if request.parallel is not None else settings.loop.multi_proc_n,
         gpus=request.gpus or tuple(settings.device.cuda_visible_devices or ()),
+        yes_run_unsandboxed=request.yes_run_unsandboxed or settings.environments.yes_run_unsandboxed,
     )
 
 

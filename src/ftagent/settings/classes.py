@@ -208,6 +208,10 @@ class EnvironmentSettings(Group):
         "FTAGENT_STAGE_CACHE_GB", 10.0, "environments", "Most disk for results of stages; 0 keeps none", ge=0
     )
 
+    yes_run_unsandboxed: bool = variable(
+        "FTAGENT_YES_RUN_UNSANDBOXED", False, "environments", "Run an LLM's code without a sandbox; as the option"
+    )
+
     @field_validator("packages", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:

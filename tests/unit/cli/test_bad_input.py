@@ -137,6 +137,21 @@ def test_a_read_only_log_folder(tmp_path: Path) -> None:
     assert listing(tmp_path) == ["log"]
 
 
+def test_a_language_models_code_runs_without_a_sandbox_only_where_the_user_says_so(
+    ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.yaml").write_text("replies: [{role: propose, text: '{}'}]")
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))  # no bubblewrap there
+    monkeypatch.setenv("CHAT_MODEL", f"scripted/{tmp_path / 'model.yaml'}")
+    words = (*NOOP, "--agent", "llm", "--env", "local", "--dry-run")
+    refused(ftagent(*words), "--env local: an LLM's code would run without a sandbox", "--yes-run-unsandboxed")
+    accepted = ftagent(*words, "--yes-run-unsandboxed")
+    assert accepted.code == 0, accepted.err
+    monkeypatch.setenv("FTAGENT_YES_RUN_UNSANDBOXED", "True")
+    accepted = ftagent(*words)
+    assert accepted.code == 0, accepted.err
+
+
 def test_a_log_format_that_loguru_cannot_use(
     ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
