@@ -125,7 +125,9 @@ def test_what_a_stage_declares_wins() -> None:
 
 @pytest.mark.parametrize("kind", ["ray", "kubernetes"])
 def test_environments_that_are_not_there_are_named(kind: str) -> None:
-    with pytest.raises(RequestError, match=rf"--env {kind}: .*; there are: auto, local, docker, conda$"):
+    with pytest.raises(
+        RequestError, match=rf"--env {kind}: .*; there are: auto, local, docker, conda(, module:class)?$"
+    ):
         registry.create(kind)
 
 

@@ -16,6 +16,7 @@ from ftagent.environments.conda import CondaEnvironment, CondaOptions
 from ftagent.environments.docker import DockerEnvironment, DockerOptions
 from ftagent.environments.docker_image import image_source
 from ftagent.environments.local import LocalEnvironment, LocalOptions
+from ftagent.environments.own import own_environment
 
 KINDS = ("auto", "local", "docker", "conda")
 PLANNED = ("ray",)
@@ -39,8 +40,11 @@ def create(
 ) -> Described:
     """The environment `kind`, which tells `on_line` what it has to make before its first command; `auto` is local.
 
-    Raises RequestError for a name that this version does not have, and where there is no conda.
+    `module:factory` is somebody's own. Raises RequestError for a name that this version does not have, and where there
+    is no conda.
     """
+    if ":" in kind:
+        return own_environment(kind)
     if kind == "conda":
         return CondaEnvironment(conda or CondaOptions(local=options or LocalOptions()), on_line)
     if kind == "docker":
@@ -49,7 +53,7 @@ def create(
         return LocalEnvironment(options)
     if kind in PLANNED:
         raise RequestError(f"--env {kind}: this version does not have it yet; there are: {', '.join(KINDS)}")
-    raise RequestError(f"--env {kind}: unknown environment; there are: {', '.join(KINDS)}")
+    raise RequestError(f"--env {kind}: unknown environment; there are: {', '.join(KINDS)}, module:class")
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,43 @@ def test_a_check_of_local_is_shown_check_by_check(ftagent: CommandLine) -> None:
     assert "1 of 1 without failure; local: " in answer.out
 
 
+OWN = """
+import ftagent.environments.local as local
+
+class Careless(local.LocalEnvironment):
+    name = "careless"
+
+    def __init__(self):
+        super().__init__(local.LocalOptions(sandbox="none"))
+
+    async def execute(self, stage, workspace, on_line, log):
+        import dataclasses
+        return dataclasses.replace(await super().execute(stage, workspace, on_line, log), end="ok")
+"""
+
+
+def test_an_environment_of_ones_own_is_checked_and_run_by_its_module(
+    ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_environment_of_a_test.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    careless = "own_environment_of_a_test:Careless"
+    answer = ftagent("env", "check", careless, "--only", "exit_codes", "--only", "variables")
+    assert answer.code == 1
+    assert [line.split()[:2] for line in answer.out.splitlines()[:2]] == [["FAIL", "exit_codes"], ["ok", "variables"]]
+    done = ftagent("run", "--scenario", "noop", "-o", "stages=1", "--loop-n", "1", "--env", careless, "--name", "own")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "log/own/run.json").read_text())["environment"]["name"] == "careless"
+    assert ftagent("resume", "own", "--loop-n", "2").code == 0
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (("check", "nowhere_at_all:Thing"), 2, "module 'nowhere_at_all' cannot be imported"),
+        (("check", "json:Thing"), 2, "--env json:Thing: module 'json' has no attribute 'Thing'; give module:class"),
+        (("check", "pathlib:Path"), 2, "--env pathlib:Path: is no environment, it lacks sealed, describe, prepare"),
+        (("check", "json:dumps"), 2, "--env json:dumps: cannot be made without arguments"),
         (("check", "kubernetes"), 2, "--env kubernetes: unknown environment; there are: auto, local, docker, conda"),
         (("check", "ray"), 2, "this version does not have it yet"),
         (("check", "local", "--only", "nonsense"), 2, "--only nonsense: no such check; there are: exit_codes"),

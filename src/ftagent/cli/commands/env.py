@@ -43,7 +43,9 @@ def list_(ctx: typer.Context, scenario: ScenarioOption = "llm", json_: JsonOptio
 
 def check(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="[NAME]", help="auto, local, docker or conda.")] = "auto",
+    kind: Annotated[
+        str, typer.Argument(metavar="[NAME]", help="auto, local, docker, conda or your own module:class.")
+    ] = "auto",
     scenario: ScenarioOption = "llm",
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="CHECK", help="Only this check; may be given several times.")

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ftagent.settings import Settings
 
 SplitName = Literal["validation", "test"]
-EnvironmentName = Literal["auto", "local", "docker", "conda", "ray"]
 SplitOption = Annotated[SplitName, typer.Option("--split", help="Items to score on.")]
 LimitOption = Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Items at most.")]
 DetailsOption = Annotated[
@@ -42,7 +41,9 @@ def evaluate(
     split: SplitOption = "validation",
     limit: LimitOption = None,
     runs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples per item (1).")] = None,
-    env: Annotated[EnvironmentName, typer.Option(help="Where to predict.")] = "auto",
+    env: Annotated[
+        str, typer.Option(help="Where to predict: auto, local, docker, conda, or your own module:class.")
+    ] = "auto",
     details: DetailsOption = None,
     json_: JsonOption = False,
 ) -> None:

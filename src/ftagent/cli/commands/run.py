@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ftagent.settings import Settings
 
 AgentName = Literal["auto", "llm", "search", "hybrid"]
-EnvironmentName = Literal["auto", "local", "docker", "conda", "ray"]
 Keep = Literal["best", "all", "none"]
 LoopN = Annotated[int | None, typer.Option("--loop-n", metavar="N", help="Loops in all (default 10).")]
 StepN = Annotated[int | None, typer.Option("--step-n", metavar="N", help="Steps of this invocation.")]
@@ -43,7 +42,9 @@ def run(  # one parameter per option
     script: Annotated[str | None, typer.Option(metavar="FILE", help="The training script to tune.")] = None,
     space: Annotated[str | None, typer.Option(metavar="FILE", help="Its search space.")] = None,
     agent: Annotated[AgentName, typer.Option(help="Who proposes.")] = "auto",
-    env: Annotated[EnvironmentName, typer.Option(help="Where commands execute.")] = "auto",
+    env: Annotated[
+        str, typer.Option(help="Where commands execute: auto, local, docker, conda, or your own module:class.")
+    ] = "auto",
     loop_n: LoopN = None,
     step_n: StepN = None,
     timeout: Timeout = None,
