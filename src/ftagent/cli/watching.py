@@ -66,14 +66,14 @@ def closing(result: Result) -> list[str]:
     cost, unpriced = float(document.get("cost_usd") or 0), int(document.get("unpriced_calls") or 0)
     paid = f", {dollars(cost, unpriced)} for model calls" if cost or unpriced else ""
     lines = [f"{how}: {loops} in {clock(float(document.get('seconds') or 0))}{paid}"]
-    if best.get("verdict"):
+    if best.get("verdict") and best.get("validation"):
         what = "nothing beat the baseline" if best.get("loop") is None else f"best is loop {best['loop']}"
         lines.append(f"{what}: {best['verdict']}")
         lines += [_pair(document, split) for split in ("validation", "test") if best.get(split)]
     if (report := result.run / "report.md").is_file():
         lines.append(f"report: {report}")
-    if result.exit_code == 3 or document.get("status") in {"stopped", "budget"}:
-        lines.append(resume_command(result.run) + _higher(result.run, str(limit)))
+    if result.exit_code == 3 or document.get("status") in {"stopped", "budget", "failed"}:
+        lines.append(resume_command(result.run) + (_higher(result.run, limit) if limit else ""))
     return lines
 
 

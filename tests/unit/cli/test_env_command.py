@@ -91,6 +91,28 @@ def test_an_environment_of_ones_own_is_checked_and_run_by_its_module(
     assert ftagent("resume", "own", "--loop-n", "2").code == 0
 
 
+def test_a_run_whose_environment_fails_says_how_to_go_on_and_claims_nothing(
+    ftagent: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = (
+        OWN.replace("careless", "broken")
+        + """
+    async def prepare(self, purpose):
+        from ftagent.core.errors import EnvironmentUnavailable
+        raise EnvironmentUnavailable("the cluster is away")
+"""
+    )
+    (tmp_path / "broken_environment_of_a_test.py").write_text(broken)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("--env", "broken_environment_of_a_test:Careless", "--name", "broken")
+    failed = ftagent("run", "--scenario", "noop", "-o", "stages=1", "--loop-n", "1", *words)
+    assert failed.code == 1
+    assert "the cluster is away" in failed.err
+    assert "baseline:" not in failed.out + failed.err
+    assert "nothing beat" not in failed.out + failed.err
+    assert failed.out.splitlines()[-1].endswith("ftagent resume log/broken"), failed.out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
