@@ -235,7 +235,9 @@ asyncio.run(environment().execute(stage, Path(folder), line, Path(folder + ".log
 @pytest.fixture
 def abandoned(workspace: Path, engine: Engine) -> str:
     """The container of a driver that was killed."""
-    with subprocess.Popen([sys.executable, "-c", DRIVER, workspace, FOREVER], stdout=subprocess.PIPE) as driver:
+    variables = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", DRIVER, workspace, FOREVER]
+    with subprocess.Popen(command, env=variables, stdout=subprocess.PIPE) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == b"beats\n"
         (name,) = ours(engine, workspace)

@@ -138,6 +138,28 @@ for folder in (".", os.environ["HOME"], os.environ["TMPDIR"]):
     expect(done.end == "ok" and bench.lines == [] and reached == [], (done, bench.lines, reached))
 
 
+async def _kernel_settings(bench: Bench) -> None:
+    bench.sealed_only()
+    # Of a device that hides a file nothing is changed; everybody may ask to be told of pressure.
+    script = """
+import os, stat
+for folder, folders, files in os.walk("/proc"):
+    if folder == "/proc":
+        folders[:] = [name for name in folders if not name.isdigit() and name != "pressure"]
+    for name in files:
+        try:
+            file = os.open(os.path.join(folder, name), os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        if stat.S_ISREG(os.fstat(file).st_mode):
+            print(os.path.join(folder, name))
+        os.close(file)
+open("/dev/null", "w").write("devices work")
+"""
+    done = await bench.python(script)
+    expect(done.end == "ok" and bench.lines == [], (done.end, bench.lines[:9]))
+
+
 async def _outputs_missing(bench: Bench) -> None:
     done = await bench.python("open('made', 'w')", outputs=("made", "model/weights"))
     expect(done.end == "failed" and "model/weights" in done.detail and "made," not in done.detail, done)
@@ -188,6 +210,7 @@ FILE_CHECKS = (
     Check("own_loopback", (), "a command can talk to itself over loopback", _own_loopback),
     Check("answers", (19,), "files of the host outside of the view cannot be found", _answers),
     Check("system_read_only", (19, 20), "only the workspace and temporary folders can be written", _system_read_only),
+    Check("kernel_settings", (19,), "settings of the kernel cannot be changed", _kernel_settings),
     Check("outputs_missing", (), "a declared output that is missing fails the stage", _outputs_missing),
     Check("output_link", (18,), "a symlink is no output", _output_link),
     Check("stage_files", (17, 18), "a stage's files are written, and never through a link", _stage_files),

@@ -27,6 +27,8 @@ ETC = (
 )  # fmt: skip
 ETC_WITH_NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/gai.conf")
 SYSFS = ("/sys/devices/system/cpu", "/sys/devices/system/node")
+# The kernel lets root write these without any capability, whatever user a namespace calls it.
+KERNEL_SETTINGS = ("sys", "sysrq-trigger", "pressure", "irq", "bus", "fs", "acpi", "scsi", "mtrr")
 GPU_DEVICES = ("nvidia*", "kfd", "dri")
 NOBODY = 65534
 OWN_PROCESSES = 2
@@ -111,8 +113,9 @@ def arguments(view: View, variables: Mapping[str, str], data: Mapping[str, int])
         options.append("--share-net")
     size = ["--size", str(view.memory_mb << 20)] if view.memory_mb else []
     options += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", "/tmp"]
-    if size:
-        options += ["--perms", "1777", *size, "--tmpfs", "/dev/shm"]
+    options += ["--perms", "1777", *size, "--tmpfs", "/dev/shm"]
+    for name in KERNEL_SETTINGS:
+        options += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     for folder in SYSTEM:
         if Path(folder).is_symlink():
             options += ["--symlink", os.readlink(folder), folder]  # noqa: PTH115 - the text as it stands
@@ -130,7 +133,7 @@ def arguments(view: View, variables: Mapping[str, str], data: Mapping[str, int])
     # A folder inside another must be bound after it, or it would disappear below it.
     for option, path in sorted(binds, key=lambda bind: len(bind[1].parts)):
         options += [option, str(path), str(path)]
-    options += ["--remount-ro", "/", "--chdir", str(view.workspace)]
+    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(view.workspace)]
     for name, value in variables.items():
         options += ["--setenv", name, value]
     return options
