@@ -122,3 +122,30 @@ def test_as_a_user_without_rights(open_folder: Path, kind: str) -> None:
     assert len(statuses) == 7, done.stdout
     allowed = {"pass"} if kind == "bubblewrap" else {"pass", "not-applicable"}
     assert {status for status, _ in statuses} <= allowed, done.stdout
+
+
+DEAF = """
+import asyncio, pathlib, sys, tempfile
+from ftagent.core.types import Stage
+from ftagent.environments.local import LocalEnvironment, LocalOptions
+async def main():
+    folder = pathlib.Path(tempfile.mkdtemp())
+    stage = Stage("look", "debug", ("sh", "-c", "grep SigIgn /proc/self/status"), time_limit=30.0)
+    await LocalEnvironment(LocalOptions(sandbox=sys.argv[1])).execute(stage, folder, print, folder / "log")
+    print(next(line for line in open("/proc/self/status") if line.startswith("SigCgt")))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["bubblewrap", "none"])
+def test_signals_that_we_were_told_to_ignore_end_commands_all_the_same(kind: str) -> None:
+    """`nohup ftagent run &` ignores three of them."""
+    if kind == "bubblewrap" and (why := sandbox.probe()):
+        pytest.skip(why)
+    deaf = "trap '' HUP INT QUIT; exec \"$@\""
+    command = ["sh", "-c", deaf, "sh", sys.executable, "-c", DEAF, kind]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    ignored, caught = (int(line.split()[1], 16) for line in done.stdout.split("\n")[:2])
+    assert ignored == 0
+    assert caught & 0b111 == 0b111

@@ -10,8 +10,10 @@ import contextlib
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,6 +102,8 @@ class Running:
             with contextlib.suppress(ValueError):
                 values.update(json.loads(line))
         code = values.get("exit-code")
+        if isinstance(init := values.get("child-pid"), int):
+            _wait_for_namespace(init, KILL_SECONDS)
         if code is None:
             self.group.kill(KILL_SECONDS)
             self._end_strays()
@@ -193,9 +197,39 @@ def _memory_file(stack: contextlib.ExitStack, text: str) -> int:
     return descriptor
 
 
+def _wait_for_namespace(init: int, seconds: float) -> None:
+    """Wait until process 1 of a sandbox is dead: all that was in it died before. bubblewrap tells of it earlier."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            status = dict(line.split(":\t", 1) for line in Path(f"/proc/{init}/status").read_text().splitlines())
+        except (OSError, ValueError):
+            return
+        # Another process of that number is process 1 of nothing.
+        numbers = status.get("NSpid", "").split()
+        if status.get("State", "Z")[0] in "ZX" or len(numbers) < 2 or numbers[-1] != "1":
+            return
+        time.sleep(0.001)
+
+
+def _nothing(number: int, frame: object) -> None: ...
+
+
+def _ignore_by_ourselves() -> None:
+    """What `nohup` or a shell's `&` had us ignore stays ignored by us, and becomes a command's default again.
+
+    An ignored signal stays ignored in what is executed, one with a handler does not.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is signal.SIG_IGN and number not in (signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, _nothing)
+
+
 def _spawn(
     argv: Sequence[str], environment: Mapping[str, str], output: int, passed: Sequence[int]
 ) -> subprocess.Popen[bytes]:
+    _ignore_by_ourselves()
     return subprocess.Popen(
         argv,
         env=environment,
