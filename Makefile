@@ -41,7 +41,7 @@ docs: install ## build the documentation into site/
 
 test: lint docs ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
 	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data; absent ones are skipped, required ones fail)"
-	$(BIN)/python -m pytest $(TIERS)
+	$(BIN)/python -m pytest --durations=20 $(TIERS)
 
 acceptance: install ## the long proofs; results go to docs/
 	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
