@@ -23,7 +23,7 @@ def own_environment(reference: str) -> Described:
         factory: Any = getattr(import_module(module), name)
     except ImportError as error:
         raise RequestError(f"--env {reference}: module {module!r} cannot be imported: {error}") from error
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise RequestError(f"--env {reference}: {error}; give module:class") from error
     try:
         environment: Described = factory()

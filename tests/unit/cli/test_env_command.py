@@ -118,6 +118,8 @@ def test_a_run_whose_environment_fails_says_how_to_go_on_and_claims_nothing(
     [
         (("check", "nowhere_at_all:Thing"), 2, "module 'nowhere_at_all' cannot be imported"),
         (("check", "json:Thing"), 2, "--env json:Thing: module 'json' has no attribute 'Thing'; give module:class"),
+        (("check", ".json:Thing"), 2, "--env .json:Thing: "),
+        (("check", ":Thing"), 2, "--env :Thing: "),
         (("check", "pathlib:Path"), 2, "--env pathlib:Path: is no environment, it lacks sealed, describe, prepare"),
         (("check", "json:dumps"), 2, "--env json:dumps: cannot be made without arguments"),
         (("check", "kubernetes"), 2, "--env kubernetes: unknown environment; there are: auto, local, docker, conda"),
