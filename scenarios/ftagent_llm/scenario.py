@@ -72,8 +72,8 @@ WRITTEN = (
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
 JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
 "content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
-ftagent.toolkit.train` but for model, data, output, epochs, max_tokens and seed, which are set for every
-experiment alike."""
+ftagent.toolkit.train` but for model_path, dataset_path, save_model_path, epochs, max_tokens and seed,
+which are set for every experiment alike."""
 
 
 class LlmScenario:
@@ -201,16 +201,16 @@ class LlmScenario:
             variables=TOOLKIT_VARIABLES,
             files={"train_stage.yaml": merged(candidate.files.get("train.yaml", ""), fixed)},
             inputs=("train.jsonl",),
-            outputs=(fixed["output"],),
+            outputs=(fixed["save_model_path"],),
             reusable=debug,
         )
 
     def _fixed(self, debug: bool) -> dict[str, Any]:
         """Keys of a training that no experiment chooses."""
         return {
-            "model": str(self.model.path),
-            "data": "train.jsonl",
-            "output": DEBUG_FOLDER if debug else MODEL_FOLDER,
+            "model_path": str(self.model.path),
+            "dataset_path": "train.jsonl",
+            "save_model_path": DEBUG_FOLDER if debug else MODEL_FOLDER,
             "max_tokens": self.options.debug_tokens if debug else self.options.train_tokens,
             "seed": self.context.seed,
             "dtype": self.options.dtype,

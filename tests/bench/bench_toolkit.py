@@ -46,11 +46,12 @@ def own(model_path: str, rows: list[tuple[str, str]], folder: Path) -> dict[str,
     from ftagent.toolkit.data import Conversation
     from ftagent.toolkit.loop import Training, optimise
     from ftagent.toolkit.models import add_adapter, load_model
+    from ftagent.toolkit.objectives.sft import SupervisedObjective
     from ftagent.toolkit.tokens import encode_conversation, stop_tokens
 
     config = TrainConfig(
-        model=model_path, data=folder, output=folder, epochs=1, rank=RANK, alpha=ALPHA, layers=LAYERS,
-        batch_size=BATCH, learning_rate=RATE, dtype="float32", device="cpu",
+        model_path=model_path, dataset_path=folder, save_model_path=folder, epochs=1,
+        rank=RANK, alpha=ALPHA, layers=LAYERS, batch_size=BATCH, learning_rate=RATE, dtype="float32", device="cpu",
     )  # fmt: skip
     model, tokenizer = load_model(model_path, "float32", "cpu")
     stops = stop_tokens(tokenizer, model)
@@ -65,7 +66,8 @@ def own(model_path: str, rows: list[tuple[str, str]], folder: Path) -> dict[str,
     inner = add_adapter(model, config).get_base_model().train()
     optimizer = torch.optim.AdamW((p for p in inner.parameters() if p.requires_grad), lr=RATE, fused=True)
     steps = [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]
-    training = Training(inner, optimizer, steps, config, "", True, lambda record: None)
+    objective = SupervisedObjective(config.pack_tokens)
+    training = Training(inner, optimizer, objective, steps, config, "", lambda record: None)
     progress = Progress()
     result = timed(lambda: optimise(training, progress))
     return {**result, "tokens": progress.tokens}

@@ -16,12 +16,12 @@ PROGRESS = "progress.json"
 
 @dataclass
 class Progress:
-    """Where a training stands. `losses` are those of steps that are not in metrics.jsonl yet."""
+    """Where a training stands. `measures` are those of steps that are not in metrics.jsonl yet."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    losses: tuple[float, ...] = ()
+    measures: tuple[dict[str, float], ...] = ()
 
 
 def save_checkpoint(folder: Path, identity: str, progress: Progress, model: Any, optimizer: Any) -> None:
@@ -47,7 +47,7 @@ def load_checkpoint(folder: Path, identity: str, model: Any, optimizer: Any) -> 
         if (candidate / MARKER).is_file() and is_complete(candidate, identity):
             _restore(load_file(candidate / TENSORS), model, optimizer)
             values = json.loads((candidate / PROGRESS).read_text(encoding="utf-8"))
-            return Progress(**{**values, "losses": tuple(values["losses"])})
+            return Progress(**{**values, "measures": tuple(values["measures"])})
     return Progress()
 
 

@@ -20,7 +20,6 @@ Device = Literal["auto", "cpu", "cuda"]
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
-    model: str = Field(min_length=1, description="folder with config, tokenizer and safetensors, or a hub id")
     dtype: Dtype = Field("auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere")
     device: Device = Field("auto", description="auto: cuda where torch sees a GPU, else cpu")
     seed: int = Field(0, ge=0, lt=2**32)
@@ -29,8 +28,9 @@ class _Config(BaseModel):
 class TrainConfig(_Config):
     """`python -m ftagent.toolkit.train train.yaml`. Exactly one of `epochs` and `max_tokens` is given."""
 
-    data: Path = Field(description='JSONL, one {"messages": [{"role", "content"}, ...]} a line')
-    output: Path = Field(description="folder: adapter or weights, tokenizer, metrics.jsonl, checkpoints")
+    model_path: str = Field(min_length=1, description="folder with config, tokenizer and safetensors, or a hub id")
+    dataset_path: Path = Field(description='JSONL, one {"messages": [{"role", "content"}, ...]} a line')
+    save_model_path: Path = Field(description="folder: adapter or weights, tokenizer, metrics.jsonl, checkpoints")
 
     method: Literal["lora", "full"] = "lora"
     rank: int = Field(16, ge=1)
@@ -74,6 +74,7 @@ class TrainConfig(_Config):
 class PredictConfig(_Config):
     """`python -m ftagent.toolkit.predict predict.yaml`."""
 
+    model: str = Field(min_length=1, description="folder with config, tokenizer and safetensors, or a hub id")
     adapter: str | None = Field(None, description="folder of a LoRA adapter (safetensors)")
     questions: Path = Field(description='JSONL, one {"id", "messages"} a line')
     output: Path = Field(description='JSONL, one {"id", "outputs": [text, ...]} a line, in the order of questions')

@@ -42,23 +42,24 @@ class Summary:
 
 
 def train(config: TrainConfig, emit: Emit) -> Summary | None:
-    """Fine-tune as `config` says. Its output gets adapter or weights, tokenizer, metrics.jsonl, summary.json.
+    """Fine-tune as `config` says. Its save_model_path gets adapter or weights, tokenizer, metrics.jsonl, summary.json.
 
     Goes on from the last complete checkpoint of the same config and data; None when the result is there.
     Raises ToolkitError for a request that cannot be done.
     """
-    conversations = read_conversations(config.data)
+    conversations = read_conversations(config.dataset_path)
     identity = _identity(config)
-    if is_complete(config.output, identity):
-        emit({"event": "already_complete", "output": str(config.output)})
+    if is_complete(config.save_model_path, identity):
+        emit({"event": "already_complete", "output": str(config.save_model_path)})
         return None
     import torch
 
     from ftagent.toolkit.checkpoint import load_checkpoint
     from ftagent.toolkit.loop import CHECKPOINTS, Training, optimise
     from ftagent.toolkit.models import add_adapter, can_pack, load_model
+    from ftagent.toolkit.objectives.sft import SupervisedObjective
 
-    model, tokenizer = load_model(config.model, config.dtype, config.device)
+    model, tokenizer = load_model(config.model_path, config.dtype, config.device)
     steps, summary = _prepare(model, tokenizer, conversations, config)
     emit({"event": "data", **{key: value for key, value in asdict(summary).items() if key != "seconds"}})
     torch.manual_seed(config.seed)
@@ -75,21 +76,23 @@ def train(config: TrainConfig, emit: Emit) -> Summary | None:
         weight_decay=config.weight_decay,
         fused=True,
     )
-    _make_folder(config.output)
-    progress = load_checkpoint(config.output / CHECKPOINTS, identity, inner, optimizer)
+    _make_folder(config.save_model_path)
+    progress = load_checkpoint(config.save_model_path / CHECKPOINTS, identity, inner, optimizer)
     if progress.step:
         emit({"event": "resumed", "step": progress.step})
-    optimise(Training(inner.train(), optimizer, steps, config, identity, packed, emit), progress)
+    objective = SupervisedObjective(config.pack_tokens if packed else 0)
+    optimise(Training(inner.train(), optimizer, objective, steps, config, identity, emit), progress)
     summary = Summary(**{**asdict(summary), "seconds": round(progress.seconds, 3)})
-    _save(model, tokenizer, config.output, identity, summary)
-    emit({"event": "saved", "output": str(config.output), **asdict(summary)})
+    _save(model, tokenizer, config.save_model_path, identity, summary)
+    emit({"event": "saved", "output": str(config.save_model_path), **asdict(summary)})
     return summary
 
 
 def _identity(config: TrainConfig) -> str:
     """Same identity, same result. Where it is written and how often it reports do not matter."""
-    values = config.model_dump(mode="json", exclude={"data", "output", "checkpoint_steps", "log_steps"})
-    return fingerprint({"config": values, "data": sha256(config.data)})
+    free = {"dataset_path", "save_model_path", "checkpoint_steps", "log_steps"}
+    values = config.model_dump(mode="json", exclude=free)
+    return fingerprint({"config": values, "data": sha256(config.dataset_path)})
 
 
 def _prepare(
@@ -99,7 +102,7 @@ def _prepare(
     from ftagent.toolkit.tokens import IGNORED, Row, encode_conversation, stop_tokens
 
     stops = stop_tokens(tokenizer, model)
-    source = str(config.data)
+    source = str(config.dataset_path)
     encoded = [encode_conversation(tokenizer, row, stops, config.max_length, source) for row in conversations]
     rows = [row for row in encoded if any(label != IGNORED for label in row.labels[1:])]
     if not rows:
@@ -125,7 +128,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).unlink(missing_ok=True)
     except OSError as error:
-        raise ToolkitError(f"output {str(folder)!r}: cannot be written: {error.strerror}") from error
+        raise ToolkitError(f"save_model_path {str(folder)!r}: cannot be written: {error.strerror}") from error
 
 
 def _save(model: Any, tokenizer: Any, output: Path, identity: str, summary: Summary) -> None:

@@ -24,9 +24,12 @@ from unit.llm.conftest import Counting
 WISHES: dict[str, Any] = {
     "network": True, "budget_usd": 1000, "loop_n": 1000, "timeout": 1e9, "time_limit": 0, "memory_mb": 0,
     "mounts": [{"name": "ROOT", "source": "/"}], "variables": {"OPENAI_API_KEY": "x"}, "llm": True, "sealed": False,
-    "command": ["sh", "-c", "true"], "abandoned": "", "decision": "accept", "model": "/", "data": "/etc/passwd",
-    "output": "../best", "max_tokens": 10**9, "seed": 7, "device": "cuda",
+    "command": ["sh", "-c", "true"], "abandoned": "", "decision": "accept", "model_path": "/",
+    "dataset_path": "/etc/passwd", "save_model_path": "../best", "max_tokens": 10**9, "seed": 7, "device": "cuda",
 }  # fmt: skip
+FIXED = (
+    "model", "output", "model_path", "dataset_path", "save_model_path", "max_tokens", "seed", "device",
+)  # fmt: skip
 PURPOSES: tuple[Purpose, ...] = ("debug", "full", "predict")
 Made = Callable[..., tuple[LlmAgent, Counting]]
 
@@ -42,7 +45,7 @@ def powers(stage: Stage) -> dict[str, Any]:
     for name, text in stage.files.items():
         if name.endswith(".yaml"):
             fixed = yaml.safe_load(text)
-            values[name] = {key: fixed.get(key) for key in ("model", "data", "output", "max_tokens", "seed", "device")}
+            values[name] = {key: fixed.get(key) for key in FIXED}
         else:
             values[name] = text
     return values

@@ -115,10 +115,10 @@ def test_debug_is_cheap_for_templates_and_trains_for_other_files(tmp_path: Path,
 
 def test_fixed_keys_win_over_an_experiments_own(tmp_path: Path, model: Path) -> None:
     scenario = make(tmp_path, model)
-    text = "method: lora\nmodel: /elsewhere\nmax_tokens: 99999999\nepochs: 4\nseed: 5\n"
+    text = "method: lora\nmodel_path: /elsewhere\nmax_tokens: 99999999\nepochs: 4\nseed: 5\n"
     stage = scenario.stages(Candidate(0, {"train.yaml": text}), "full")[1]
     values = yaml.safe_load(stage.files["train_stage.yaml"])
-    assert (values["model"], values["max_tokens"], values["seed"]) == (str(model), 50_000, 0)
+    assert (values["model_path"], values["max_tokens"], values["seed"]) == (str(model), 50_000, 0)
     assert "epochs" not in values
 
 
@@ -203,7 +203,8 @@ def test_the_brief_tells_what_writing_files_takes(tmp_path: Path, model: Path) -
         '"id": "train-0"',
     ):
         assert words in brief.details, words
-    for key in ("model", "data", "output", "epochs", "max_tokens", "seed", "dtype", "checkpoint_steps"):
+    fixed = ("model_path", "dataset_path", "save_model_path", "epochs", "max_tokens", "seed", "dtype")
+    for key in fixed:
         assert f"- {key}:" not in brief.details
     shown = brief.details.partition("## Sample rows")[2]
     assert shown.count('"prompt"') == 3

@@ -69,7 +69,7 @@ def test_packs_keep_all_labels_and_their_bound(most: int) -> None:
 def test_packed_loss_and_gradients_equal_those_of_single_rows(tiny: Path, most: int) -> None:
     import torch
 
-    from ftagent.toolkit.loop import summed_loss
+    from ftagent.toolkit.losses import summed_loss
     from ftagent.toolkit.models import load_model
 
     model, _ = load_model(str(tiny), "float32", "cpu")

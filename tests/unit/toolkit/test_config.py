@@ -5,7 +5,7 @@ import pytest
 from ftagent.toolkit.config import PredictConfig, TrainConfig, load_config
 from ftagent.toolkit.errors import ToolkitError
 
-TRAIN = "model: m\ndata: d.jsonl\noutput: out\n"
+TRAIN = "model_path: m\ndataset_path: d.jsonl\nsave_model_path: out\n"
 
 
 def train(tmp_path: Path, text: str) -> TrainConfig:
@@ -28,7 +28,7 @@ def test_a_complete_file_is_read(tmp_path: Path) -> None:
         (TRAIN + "epochs: 1\nmax_tokens: 1\n", "give exactly one of epochs and max_tokens"),
         (TRAIN + "epochs: 1\nrank: 0\n", "rank: Input should be greater than or equal to 1, not 0"),
         (TRAIN + "epochs: 1\nschedule: square\n", "schedule: Input should be 'linear', 'cosine' or 'constant'"),
-        ("model: m\noutput: out\nepochs: 1\n", "data: Field required"),
+        ("model_path: m\nsave_model_path: out\nepochs: 1\n", "dataset_path: Field required"),
         ("- a\n", "must be a mapping of keys to values, not list"),
         ("a: [\n", "not YAML"),
     ],

@@ -79,7 +79,10 @@ def test_an_ended_row_is_dropped_and_the_others_go_on(tiny: Path, tmp_path: Path
 @pytest.fixture(scope="module")
 def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter")
-    values = {"model": str(tiny), "data": str(conversations(folder / "data.jsonl")), "output": str(folder / "out")}
+    values = {
+        "model_path": str(tiny), "dataset_path": str(conversations(folder / "data.jsonl")),
+        "save_model_path": str(folder / "out"),
+    }  # fmt: skip
     train(validate_config({**values, "epochs": 3, "learning_rate": 0.02}, TrainConfig, ""), lambda record: None)
     return folder / "out"
 

@@ -26,7 +26,8 @@ def config(tiny: Path, tmp_path: Path, **values: Any) -> TrainConfig:
     data = tmp_path / "data.jsonl"
     if not data.exists():
         conversations(data)
-    base = {"model": str(tiny), "data": str(data), "output": str(tmp_path / "out"), "batch_size": 4, "rank": 4}
+    base = {"model_path": str(tiny), "dataset_path": str(data), "save_model_path": str(tmp_path / "out")}
+    base |= {"batch_size": 4, "rank": 4}
     base |= {"epochs": 2} if "max_tokens" not in values else {}
     return validate_config({**base, **values}, TrainConfig, "train.yaml")
 
@@ -67,7 +68,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tiny: Path, t
 
     results = []
     for output, seed in (("a", 1), ("b", 1), ("c", 2)):
-        run(config(tiny, tmp_path, output=str(tmp_path / output), seed=seed, dropout=0.2))
+        run(config(tiny, tmp_path, save_model_path=str(tmp_path / output), seed=seed, dropout=0.2))
         results.append(weights(tmp_path / output))
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert not all(torch.equal(results[0][name], results[2][name]) for name in results[0])
@@ -128,8 +129,8 @@ def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Pa
     import torch
 
     values = {"epochs": 5, "dropout": 0.2, "log_steps": 1, "checkpoint_steps": 3, "schedule": "cosine"}
-    whole = run(config(tiny, tmp_path, output=str(tmp_path / "whole"), **values))
-    wanted = config(tiny, tmp_path, output=str(tmp_path / "killed"), **values)
+    whole = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "whole"), **values))
+    wanted = config(tiny, tmp_path, save_model_path=str(tmp_path / "killed"), **values)
     killed_after(wanted, 7, tmp_path)
     assert not (tmp_path / "killed" / "complete.json").exists()
     resumed = run(wanted)
@@ -178,7 +179,7 @@ def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damag
         ({"layers": 9}, "layers: 9 is more than the model's 3"),
         ({"target_modules": ["q_proj", "nope"]}, "target_modules: nope; the model has down_proj, gate_proj"),
         ({"max_tokens": 3}, "max_tokens: 3 ends before the first label"),
-        ({"model": "/nowhere"}, "model '/nowhere' cannot be loaded"),
+        ({"model_path": "/nowhere"}, "model '/nowhere' cannot be loaded"),
         ({"device": "cuda"}, "device: cuda was asked for, but torch sees no GPU"),
     ],
 )
@@ -199,14 +200,14 @@ def test_a_pickle_in_place_of_safetensors_is_refused(tiny: Path, tmp_path: Path)
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
     with pytest.raises(ToolkitError, match="cannot be loaded"):
-        run(config(tiny, tmp_path, model=str(folder)))
+        run(config(tiny, tmp_path, model_path=str(folder)))
     torch.save({}, folder / "model.safetensors")
     with pytest.raises(ToolkitError, match="cannot be loaded"):
-        run(config(tiny, tmp_path, model=str(folder)))
+        run(config(tiny, tmp_path, model_path=str(folder)))
 
 
 def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:
-    (tmp_path / "train.yaml").write_text("model: m\nrang: 3\n")
+    (tmp_path / "train.yaml").write_text("model_path: m\nrang: 3\n")
     command = [sys.executable, "-m", "ftagent.toolkit.train", str(tmp_path / "train.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 2

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftagent.toolkit.data.types import ROLES, Conversation, Message, Question
 from ftagent.toolkit.errors import ToolkitError
-
-ROLES = ("system", "user", "assistant", "tool")
-
-Message = dict[str, str]
-"""{"role", "content"}"""
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """One training row. `line` counts from 1 in its file."""
-
-    messages: tuple[Message, ...]
-    line: int
-
-
-@dataclass(frozen=True)
-class Question:
-    """One row to predict. `id` is unique in its file."""
-
-    id: str
-    messages: tuple[Message, ...]
-    line: int
 
 
 def read_conversations(path: Path) -> list[Conversation]:

@@ -1,0 +1,32 @@
+"""Supervised fine-tuning: the mean cross-entropy of the label tokens of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftagent.toolkit.batches import split_into_packs
+from ftagent.toolkit.losses import summed_loss
+from ftagent.toolkit.tokens import IGNORED, Row
+
+
+@dataclass(frozen=True)
+class SupervisedObjective:
+    """Over batches of `Row`. `pack_tokens` bounds one forward pass; 0 gives each row its own."""
+
+    pack_tokens: int
+
+    def backward(self, model: Any, batch: Sequence[Row], step: int) -> dict[str, float]:
+        """`loss` is the mean per label token in nats."""
+        labels = sum(label != IGNORED for row in batch for label in row.labels[1:])
+        total = 0.0
+        for pack in split_into_packs(batch, self.pack_tokens):
+            if pack.targets:
+                loss = summed_loss(model, pack) / labels
+                loss.backward()
+                total += loss.item()
+        return {"loss": total}
+
+    def tokens(self, batch: Sequence[Row]) -> int:
+        return sum(len(row.ids) for row in batch)
