@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from ftagent.core.errors import FtagentError
+from ftagent.toolkit.errors import ToolkitError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,6 +26,8 @@ def run(words: list[str]) -> int:
         result = build().main(args=words, prog_name="ftagent", standalone_mode=False)
     except FtagentError as error:
         return _fail(str(error), error.exit_code, debug)
+    except ToolkitError as error:
+        return _fail(str(error), 2, debug)
     except typer.TyperException as error:
         return _fail(_usage(error), 2, debug)
     except typer.Abort:
