@@ -45,24 +45,22 @@ def own(model_path: str, rows: list[tuple[str, str]], folder: Path) -> dict[str,
     from ftagent.toolkit.config import TrainConfig
     from ftagent.toolkit.data import Conversation
     from ftagent.toolkit.loop import Training, optimise
+    from ftagent.toolkit.mapping import Mapper
     from ftagent.toolkit.models import add_adapter, load_model
     from ftagent.toolkit.objectives.sft import SupervisedObjective
-    from ftagent.toolkit.tokens import encode_conversation, stop_tokens
+    from ftagent.toolkit.tokens import stop_tokens
 
     config = TrainConfig(
         model_path=model_path, dataset_path=folder, save_model_path=folder, epochs=1,
         rank=RANK, alpha=ALPHA, layers=LAYERS, batch_size=BATCH, learning_rate=RATE, dtype="float32", device="cpu",
     )  # fmt: skip
     model, tokenizer = load_model(model_path, "float32", "cpu")
-    stops = stop_tokens(tokenizer, model)
-    encoded = [
-        encode_conversation(
-            tokenizer,
-            Conversation(({"role": "user", "content": asked}, {"role": "assistant", "content": answer}), 1),
-            stops, config.max_length, "rows",
-        )
+    mapper = Mapper(tokenizer, stops=stop_tokens(tokenizer, model))
+    conversations = [
+        Conversation(({"role": "user", "content": asked}, {"role": "assistant", "content": answer}), 1)
         for asked, answer in rows
-    ]  # fmt: skip
+    ]
+    encoded = list(mapper.conversations(conversations, config.max_length, "rows"))
     inner = add_adapter(model, config).get_base_model().train()
     optimizer = torch.optim.AdamW((p for p in inner.parameters() if p.requires_grad), lr=RATE, fused=True)
     steps = [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]

@@ -32,6 +32,11 @@ class TrainConfig(_Config):
     dataset_path: Path = Field(description='JSONL, one {"messages": [{"role", "content"}, ...]} a line')
     save_model_path: Path = Field(description="folder: adapter or weights, tokenizer, metrics.jsonl, checkpoints")
 
+    map_function: str = Field("auto", description="auto, qwen, gpt_oss, deepseek, gemma, chatml or that of a plug-in")
+    thinking: Literal["auto", "split_turns", "keep_all", "last_only", "drop"] = Field(
+        "auto", description="what becomes of reasoning: see docs/guides/map-functions.md"
+    )
+
     method: Literal["lora", "full"] = "lora"
     rank: int = Field(16, ge=1)
     alpha: float = Field(32.0, gt=0)

@@ -99,11 +99,14 @@ def _prepare(
     model: Any, tokenizer: Any, conversations: Sequence[Conversation], config: TrainConfig
 ) -> tuple[list[list[Any]], Summary]:
     """Rows of each optimiser step, and what they amount to."""
-    from ftagent.toolkit.tokens import IGNORED, Row, encode_conversation, stop_tokens
+    from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
+    from ftagent.toolkit.tokens import IGNORED, Row, stop_tokens
 
-    stops = stop_tokens(tokenizer, model)
+    mapping = Mapping(config.map_function, config.thinking)
+    adopt_template(tokenizer, mapping)
     source = str(config.dataset_path)
-    encoded = [encode_conversation(tokenizer, row, stops, config.max_length, source) for row in conversations]
+    mapper = Mapper(tokenizer, mapping, stop_tokens(tokenizer, model))
+    encoded = list(mapper.conversations(conversations, config.max_length, source))
     rows = [row for row in encoded if any(label != IGNORED for label in row.labels[1:])]
     if not rows:
         raise ToolkitError(f"{source}: max_length {config.max_length} leaves no label in any row")
