@@ -45,6 +45,8 @@ class Family:
     takes_system: bool = True
     history_end: str | None = None
     more_stops: tuple[str, ...] = ()
+    eos: str | None = None
+    """The tokenizer's, where it is not `end`."""
 
     @property
     def template(self) -> str:
@@ -92,7 +94,7 @@ def gemma(name: str, takes_system: bool) -> Family:
         lambda thinking, content: inline(thinking, content.strip()) + "<end_of_turn>",
         lambda content: content.strip() + "<end_of_turn>",
         lambda user: f"\n<start_of_turn>user\n{user.strip()}<end_of_turn>\n<start_of_turn>model\n",
-        takes_system=takes_system, more_stops=("<eos>",),
+        takes_system=takes_system, more_stops=("<eos>",), eos="<eos>",
     )  # fmt: skip
 
 
@@ -143,7 +145,7 @@ FAMILIES = (
         lambda thinking, content: inline(thinking, content) + "<|end|>",
         lambda content: f"{content}<|end|>",
         lambda user: f"\n<|user|>\n{user}<|end|>\n<|assistant|>\n",
-        more_stops=("<|endoftext|>", "<|assistant|>"),
+        more_stops=("<|endoftext|>", "<|assistant|>"), eos="<|endoftext|>",
     ),
     Family(
         "glm4moe", "gpt",
@@ -154,7 +156,7 @@ FAMILIES = (
         ),
         lambda content: (f"\n{content.strip()}" if content.strip() else "") + "<|user|>",
         lambda user: f"\n{user}<|assistant|>",
-        takes_thinking=True, switch=True, more_stops=("<|endoftext|>",),
+        takes_thinking=True, switch=True, more_stops=("<|endoftext|>",), eos="<|endoftext|>",
     ),
 )  # fmt: skip
 
@@ -184,7 +186,7 @@ def tokenizer_of(family: Family) -> Any:
     rstrip = family.kind == "llama2"
     made.add_tokens([AddedToken(text, special=True, normalized=False, rstrip=rstrip) for text in family.special], True)
     made.add_tokens([AddedToken(text, normalized=False) for text in ("<think>", "</think>")])
-    made.bos_token, made.eos_token = family.bos, family.end
+    made.bos_token, made.eos_token = family.bos, family.eos or family.end
     made.chat_template = family.template
     return made
 

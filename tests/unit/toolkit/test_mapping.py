@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ftagent.toolkit.data import Conversation, Question
 from ftagent.toolkit.mapping import Mapper, Mapping, map_conversation, map_prompt, map_reply
 from ftagent.toolkit.tokens import IGNORED, encode_question
-from toolkit.families import FAMILIES, Family, stops_of, tokenizer_of
+
+from .families import FAMILIES, Family, stops_of, tokenizer_of
 
 MARKUP = [
     "\n\nx ",
@@ -224,7 +225,7 @@ def test_what_is_cut_is_counted(family: Family, system: str | None, turns: list[
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_the_stops_are_found_where_nobody_names_them(family: Family) -> None:
     """A generation config may lack the family's end of turn."""
-    turns = [Turn("a", "b", "c", "key"), Turn("d", "", "e\n", "key"), Turn("f", "g", "", "key")]
+    turns = [Turn("a", "b", "c", "key"), Turn("d", "", "e\n", "key"), Turn("f", "g", " end", "key")]
     rows = map_conversation(
         tokenizer_of(family), Conversation(data("s", turns), 1), Mapping("auto", "split_turns"), (), 9999, "f"
     )

@@ -60,10 +60,14 @@ class Chat:
         reply = {**_said("assistant"), **with_thinking(PROBE)}
         return self._shows([_said("user"), reply])
 
-    @cached_property
-    def takes_text(self) -> bool:
-        """False for a template that wants contents in another form than text, as those of images."""
-        return self._shows([{"role": "user", "content": PROBE}])
+    def require_text(self) -> None:
+        """Raises ToolkitError for a template that wants contents in another form than text, as those of images do."""
+        try:
+            shown = PROBE in self.render([{"role": "user", "content": PROBE}])
+        except RefusedMessages as error:
+            raise ToolkitError(f"the model's chat template cannot write a user's text: {error}") from error
+        if not shown:
+            raise ToolkitError("the model's chat template leaves out contents that are plain text; give a text model")
 
     @cached_property
     def takes_system(self) -> bool:

@@ -58,8 +58,7 @@ class Mapper:
         asked = mapping.thinking != "auto"
         self.thinking = thinking
         self._chat = Chat(tokenizer, template, thinking != "drop" if asked else None)
-        if not self._chat.takes_text:
-            raise ToolkitError("the model's chat template leaves out contents that are plain text; give a text model")
+        self._chat.require_text()
         self._stops = frozenset(stops)
         self._tokeniser = Tokeniser(tokenizer)
 
