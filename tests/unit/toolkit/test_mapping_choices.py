@@ -122,6 +122,27 @@ def test_harmony_learns_the_final_channel_unless_asked() -> None:
     assert learnt(HARMONY, first) == analysis + final.format("4")
 
 
+@pytest.mark.parametrize(
+    ("name", "thinking", "prompt", "reply"),
+    [
+        # A block that the template writes otherwise in a turn than its prompt begins it.
+        ("nemotron_3_nano", "", "<think>\n", "</think>4<|im_end|>"),
+        ("nemotron_3_nano", "t", "<think>\n", "t\n</think>\n4<|im_end|>"),
+        # A form of its own that the template only has for other turns.
+        ("gemma4", "t", "<|turn>model\n", "<|channel>thought\nt\n<channel|>4<turn|>"),
+    ],
+)
+def test_reasoning_has_the_form_of_the_template(name: str, thinking: str, prompt: str, reply: str) -> None:
+    tokenizer = with_template(QWEN3, template(name))
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<turn|>", "<|turn>", "<channel|>", "<|channel>"]})
+    mapper = Mapper(tokenizer, Mapping("auto", "split_turns"))
+    (row,) = mapper.conversation(Conversation((ASKED, said("4", thinking=thinking)), 1), 999, "f")
+    assert tokenizer.decode([label for label in row.labels if label != IGNORED]) == reply
+    assert tokenizer.decode([i for i, label in zip(row.ids, row.labels, strict=True) if label == IGNORED]).endswith(
+        prompt
+    )
+
+
 def test_gemma_reads_the_system_text_in_the_first_user_turn() -> None:
     (row,) = rows(GEMMA, ({"role": "system", "content": "Be brief."}, ASKED, said("4")), Mapping("gemma"))
     text = tokenizer_of(GEMMA).decode(row.ids)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftagent.toolkit.config import PredictConfig, TrainConfig
+from ftagent.toolkit.config import PredictConfig, TrainConfig, validate_config
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.predict import predict
 from ftagent.toolkit.train import Summary, train
@@ -35,13 +35,10 @@ def thinker(tiny: Path, tmp_path: Path) -> Path:
 
 def trained(model: Path, folder: Path, **keys: Any) -> Summary:
     data = write(folder / "data.jsonl", [{"messages": TURN * 3}] * 2)
+    paths = {"model_path": str(model), "dataset_path": str(data), "save_model_path": str(folder / "adapter")}
     summary = train(
-        TrainConfig(
-            model_path=str(model), dataset_path=data, save_model_path=folder / "adapter", epochs=1, rank=2,
-            dtype="float32", device="cpu", **keys,
-        ),
-        lambda event: None,
-    )  # fmt: skip
+        validate_config({**paths, "epochs": 1, "rank": 2, **keys}, TrainConfig, "train.yaml"), lambda event: None
+    )
     assert summary is not None
     return summary
 
@@ -49,13 +46,13 @@ def trained(model: Path, folder: Path, **keys: Any) -> Summary:
 @pytest.mark.parametrize(("thinking", "rows"), [("split_turns", 6), ("keep_all", 2), ("last_only", 2), ("drop", 6)])
 def test_train_maps_as_its_config_says(thinker: Path, tmp_path: Path, thinking: str, rows: int) -> None:
     summary = trained(thinker, tmp_path, map_function="qwen", thinking=thinking)
-    assert (summary.rows, summary.rows_cut, summary.rows_dropped) == (rows, 0, 0)
+    assert summary.numbers == {"rows": rows, "rows_cut": 0, "rows_dropped": 0}
 
 
 def test_rows_without_labels_are_counted_as_dropped(thinker: Path, tmp_path: Path) -> None:
     summary = trained(thinker, tmp_path, thinking="split_turns", max_length=40)
-    assert (summary.rows, summary.rows_dropped) == (4, 2)
-    assert summary.rows_cut > summary.rows_dropped
+    assert (summary.numbers["rows"], summary.numbers["rows_dropped"]) == (4, 2)
+    assert summary.numbers["rows_cut"] > 2
 
 
 def test_a_map_function_of_another_family_is_refused(thinker: Path, tmp_path: Path) -> None:
