@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ftagent.toolkit.batches import pack
 from ftagent.toolkit.data import Conversation, Question
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template, load_map_function, map_function_names, mapping_of
@@ -117,6 +118,8 @@ def test_harmony_learns_the_final_channel_unless_asked() -> None:
     end, past = tokenizer_of(HARMONY).convert_tokens_to_ids(["<|return|>", "<|end|>"])
     first = row.labels.index(end)
     assert (row.ids[first], row.ids[-1]) == (past, end)
+    packed = pack([row])
+    assert (packed.ids, packed.targets) == (list(row.ids), [label for label in row.labels if label != IGNORED])
     first, _ = rows(HARMONY, messages, Mapping("gpt_oss", "split_turns"))
     analysis = "<|channel|>analysis<|message|>two and two<|end|><|start|>assistant"
     assert learnt(HARMONY, first) == analysis + final.format("4")
@@ -147,6 +150,12 @@ def test_gemma_reads_the_system_text_in_the_first_user_turn() -> None:
     (row,) = rows(GEMMA, ({"role": "system", "content": "Be brief."}, ASKED, said("4")), Mapping("gemma"))
     text = tokenizer_of(GEMMA).decode(row.ids)
     assert text == ("<bos><start_of_turn>user\nBe brief.\n\n2 + 2?<end_of_turn>\n<start_of_turn>model\n4<end_of_turn>")
+
+
+def test_turns_that_a_template_keeps_share_a_row() -> None:
+    """Else a long conversation would cost as much as the square of its length."""
+    for name in ("qwen2_5", "qwen3_instruct_2507", "llama3", "phi3", "gemma", "gemma3", "gptoss"):
+        assert len(rows(BY_NAME[name], (ASKED, said("It is 4.")) * 5)) == 1, name
 
 
 def test_an_assistant_that_speaks_first_is_context() -> None:
