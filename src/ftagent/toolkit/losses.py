@@ -13,8 +13,11 @@ def summed_loss(model: Any, pack: Pack) -> Any:
     return -target_logprobs(model, pack).sum()
 
 
-def target_logprobs(model: Any, pack: Pack) -> Any:
-    """Log-probability in nats of each label token of `pack`, a float32 tensor of length L with gradient."""
+def target_logprobs(model: Any, pack: Pack, temperature: float = 1.0) -> Any:
+    """Log-probability in nats of each label token of `pack`, a float32 tensor of length L with gradient.
+
+    `temperature` divides the logits: the probability with which sampling at that temperature draws the token.
+    """
     import torch
 
     device = model.device
@@ -31,4 +34,4 @@ def target_logprobs(model: Any, pack: Pack) -> Any:
         logits = model(**inputs, logits_to_keep=sources).logits[0]
     else:
         logits = model(**inputs).logits[0, sources]
-    return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return -torch.nn.functional.cross_entropy(logits.float() / temperature, targets, reduction="none")
