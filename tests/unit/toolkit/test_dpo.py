@@ -11,9 +11,9 @@ import pytest
 
 from ftagent.toolkit.models import load_model
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
+from ftagent.toolkit.objectives.dpo_rows import encode_preferences
 from ftagent.toolkit.objectives.replies import untouched
-from ftagent.toolkit.objectives.reply_rows import encode_preferences
-from ftagent.toolkit.tokens import IGNORED
+from ftagent.toolkit.tokens import IGNORED, Row
 
 from .adapters import adapted, gradients
 from .rows import preferences
@@ -139,3 +139,47 @@ def test_measuring_changes_nothing(tiny: Path, tmp_path: Path) -> None:
     assert measured == pytest.approx(objective.backward(model, pairs, 0), rel=1e-5)
     base, _ = load_model(str(tiny), "float32", "cpu")
     assert objective.measure(base, pairs)["loss"] == pytest.approx(math.log(2), rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_three_steps_are_those_of_trl(tiny: Path, tmp_path: Path) -> None:
+    """Plain gradient descent on all weights, so that nothing hides a factor in the gradient."""
+    import torch
+    from datasets import Dataset  # type: ignore[import-untyped]
+    from trl import DPOConfig, DPOTrainer
+
+    model, tokenizer = load_model(str(tiny), "float32", "cpu")
+    dataset = [
+        {name: [dict(message) for message in getattr(pair, name)] for name in ("prompt", "chosen", "rejected")}
+        for pair in preferences()
+    ]
+    arguments = DPOConfig(
+        output_dir=str(tmp_path), beta=0.3, per_device_train_batch_size=len(dataset), max_steps=3, learning_rate=0.002,
+        lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, logging_steps=1, report_to=[], use_cpu=True, bf16=False,
+        save_strategy="no", gradient_checkpointing=False, disable_tqdm=True, max_length=512,
+    )  # fmt: skip
+    trainer = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(dataset), processing_class=tokenizer)
+    trainer.train()
+    theirs = [line for line in trainer.state.log_history if "rewards/margins" in line]
+
+    model, tokenizer = load_model(str(tiny), "float32", "cpu")
+    # TRL also trains the template's newline after the end of the turn, which the model never writes.
+    newline = tuple(tokenizer("\n")["input_ids"])
+    rows = [
+        PreferenceRows(*(Row(row.ids + newline, row.labels + newline, False) for row in (pair.chosen, pair.rejected)))
+        for pair in encode_preferences(model, tokenizer, preferences(), 512, "pairs.jsonl")
+    ]
+    pairs = with_reference(model, rows, MOST, tmp_path / "reference.json", "x")
+    objective = PreferenceObjective(0.3, "sigmoid", 0.0, MOST)
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.002)
+    for line in theirs:
+        optimizer.zero_grad()
+        measures = objective.backward(model, pairs, 0)
+        optimizer.step()
+        assert measures["loss"] == pytest.approx(line["loss"], rel=2e-3)
+        assert measures["margin"] == pytest.approx(line["rewards/margins"], rel=2e-3, abs=1e-4)
+        assert measures["accuracy"] == pytest.approx(line["rewards/accuracies"], abs=1e-3)
+        assert measures["chosen_reward"] == pytest.approx(line["rewards/chosen"], rel=2e-3, abs=1e-4)
+    assert len(theirs) == 3
+    assert theirs[-1]["rewards/margins"] > 0.1

@@ -13,7 +13,7 @@ from ftagent.toolkit.data import Problem
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.models import load_model
 from ftagent.toolkit.objectives.grpo import Group, PolicyObjective, PolicySettings, Prompt, advantages, repeated
-from ftagent.toolkit.objectives.reply_rows import encode_problems
+from ftagent.toolkit.objectives.grpo_rows import encode_problems
 from ftagent.toolkit.tokens import stop_tokens
 
 from .adapters import adapted, gradients

@@ -60,6 +60,11 @@ class PreferenceObjective:
     def tokens(self, batch: Sequence[PreferenceRows]) -> int:
         return sum(len(pair.chosen.ids) + len(pair.rejected.ids) for pair in batch)
 
+    def held_out_loss(self, model: Any, batches: Sequence[Sequence[PreferenceRows]]) -> float:
+        """The mean over pairs, over all of `batches`."""
+        pairs = [pair for batch in batches for pair in batch]
+        return self.measure(model, pairs)["loss"]
+
     def _measure(self, model: Any, batch: Sequence[PreferenceRows], gradient: bool) -> dict[str, float]:
         totals: dict[str, float] = {}
         for pair in batch:

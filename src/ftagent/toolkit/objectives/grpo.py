@@ -119,6 +119,10 @@ class PolicyObjective:
         """`measures_of` replies that are sampled with random numbers of their own, the same at every call."""
         return measures_of(self.roll_out(model, batch, -1))
 
+    def held_out_loss(self, model: Any, batches: Sequence[Sequence[Prompt]]) -> float:
+        """Minus the mean reward of replies that are sampled for all of `batches`."""
+        return -self.measure(model, [prompt for batch in batches for prompt in batch])["reward"]
+
     def roll_out(self, model: Any, batch: Sequence[Prompt], step: int) -> list[Group]:
         """Groups of replies with their advantages, from one generation. Random numbers depend on seed and `step`."""
         drafts = [
