@@ -83,7 +83,7 @@ def train(config: TrainConfig, emit: Emit) -> Summary | None:
         emit({"event": "resumed", "step": progress.step})
     training = Training(inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, emit)
     optimise(training, progress)
-    summary = replace(summary, seconds=round(progress.seconds, 3))
+    summary = replace(summary, tokens=progress.tokens, seconds=round(progress.seconds, 3))
     _save(model, tokenizer, config.save_model_path, identity, summary)
     emit({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary

@@ -156,8 +156,8 @@ def test_three_steps_are_those_of_trl(tiny: Path, tmp_path: Path) -> None:
     ]
     arguments = DPOConfig(
         output_dir=str(tmp_path), beta=0.3, per_device_train_batch_size=len(dataset), max_steps=3, learning_rate=0.002,
-        lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, logging_steps=1, report_to=[], use_cpu=True, bf16=False,
-        save_strategy="no", gradient_checkpointing=False, disable_tqdm=True, max_length=512,
+        lr_scheduler_type="constant", optim="sgd", max_grad_norm=0.0, logging_steps=1, report_to=[], use_cpu=True,
+        bf16=False, save_strategy="no", gradient_checkpointing=False, disable_tqdm=True, max_length=512,
     )  # fmt: skip
     trainer = DPOTrainer(model, args=arguments, train_dataset=Dataset.from_list(dataset), processing_class=tokenizer)
     trainer.train()

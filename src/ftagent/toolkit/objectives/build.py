@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.data import Problem, read_conversations
+from ftagent.toolkit.data import Problem, read_conversations, read_preferences, read_problems
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.loop import Batch, Objective
@@ -92,7 +91,7 @@ def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Row
 
 def _reader(config: TrainConfig) -> Any:
     if config.objective == "sft":
-        return lambda source, split: read_conversations(Path(source))
+        return read_conversations
     if config.objective == "dpo":
         return read_preferences
 
