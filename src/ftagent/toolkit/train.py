@@ -56,6 +56,7 @@ def train(config: TrainConfig, emit: Emit) -> Summary | None:
     import torch
 
     from ftagent.toolkit.checkpoint import load_checkpoint
+    from ftagent.toolkit.kernels.select import speed_up
     from ftagent.toolkit.loop import CHECKPOINTS, Training, optimise
     from ftagent.toolkit.models import add_adapter, load_model
 
@@ -78,6 +79,7 @@ def train(config: TrainConfig, emit: Emit) -> Summary | None:
         fused=True,
     )
     _make_folder(config.save_model_path)
+    speed_up(inner)
     progress = load_checkpoint(config.save_model_path / CHECKPOINTS, identity, inner, optimizer)
     if progress.step:
         emit({"event": "resumed", "step": progress.step})
