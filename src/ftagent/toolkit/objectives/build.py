@@ -13,6 +13,7 @@ from ftagent.toolkit.data import read_conversations
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.loop import Batch, Objective
+from ftagent.toolkit.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def read_rows(config: TrainConfig) -> Rows:
     )
 
 
-def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows) -> Prepared:
-    """Objective and batches. `model` has no adapter yet: it is the reference of dpo and grpo.
+def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share = ALONE) -> Prepared:
+    """Objective and batches. `model` has no adapter yet: it is the reference of dpo and grpo. `share`: this process's.
 
     Raises ToolkitError for rows that cannot be encoded or leave nothing to learn.
     """
@@ -79,7 +80,7 @@ def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Row
         batches, numbers = batches_of(encoded, config, rows.source)
         unseen = encode(model, tokenizer, rows.held_out, config, rows.held_out_source) if rows.held_out else []
         held_out = held_out_batches(unseen, config, rows.held_out_source)
-        objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0)
+        objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0, share)
         return Prepared(objective, batches, held_out, numbers)
     raise ToolkitError(f"objective: {config.objective} is not there yet")
 
