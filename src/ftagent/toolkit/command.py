@@ -12,9 +12,13 @@ from typing import Any, NoReturn
 
 from ftagent.toolkit.config import ConfigType, load_config
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.logs import silence_console
 
 Emit = Callable[[dict[str, Any]], None]
 """Receives each record that is printed as one JSON line."""
+
+
+INTERRUPTED = 130
 
 
 def print_record(record: dict[str, Any]) -> None:
@@ -28,19 +32,23 @@ def run_command(
 ) -> int:
     """Load the YAML file of `arguments`, under its `-o key=value`, and do `action`.
 
-    Returns the exit code: 0, or 2 with one line on stderr.
+    Returns the exit code: 0, or that of a ToolkitError with one line on stderr, or 130 after a second Ctrl-C.
     """
     # Threads that spin while they wait take the cores from each other; read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # They are about the insides of libraries, and nobody who runs a training can act on them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
+    silence_console()
     try:
         path, overrides = _read_arguments(name, arguments)
         action(load_config(path, kind, overrides), print_record)
     except ToolkitError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return INTERRUPTED
     return 0
 
 

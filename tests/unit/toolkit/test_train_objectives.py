@@ -13,7 +13,7 @@ from ftagent.toolkit.config import TrainConfig, validate_config
 from ftagent.toolkit.errors import ToolkitError
 
 from .rows import preferences, problems, write
-from .test_train import killed_after, losses, run, weights
+from .training import killed_after, losses, metrics, run, weights
 
 pytestmark = [
     pytest.mark.model,
@@ -35,10 +35,6 @@ def config(tiny: Path, tmp_path: Path, **values: Any) -> TrainConfig:
     return validate_config({**base, **values}, TrainConfig, "train.yaml")
 
 
-def written(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_dpo_raises_the_margin(tiny: Path, tmp_path: Path, method: str) -> None:
     rate = 3e-3 if method == "lora" else 3e-4
@@ -50,7 +46,7 @@ def test_dpo_raises_the_margin(tiny: Path, tmp_path: Path, method: str) -> None:
     assert steps[-1]["margin"] > 0.2
     assert steps[-1]["loss"] < 0.6
     assert steps[-1]["accuracy"] == pytest.approx(1.0)
-    assert written(tmp_path / "out") == steps
+    assert metrics(tmp_path / "out") == steps
     assert lines[0] | {"event": "data", "steps": 8, "rows": 6, "rows_cut": 0, "rows_dropped": 0} == lines[0]
 
 
@@ -87,7 +83,7 @@ def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Pa
     resumed = run(wanted)
     assert resumed[1]["event"] == "resumed"
     assert resumed[1]["step"] >= 3
-    steps = written(tmp_path / "killed")
+    steps = metrics(tmp_path / "killed")
     assert [line["step"] for line in steps] == list(range(1, 9))
     assert [line["loss"] for line in steps] == pytest.approx(losses(whole), rel=1e-4, abs=1e-6)
     if values["objective"] == "grpo":

@@ -12,6 +12,7 @@ from ftagent.toolkit.data import Problem, read_conversations, read_preferences, 
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.loop import Batch, Objective
+from ftagent.toolkit.share import ALONE, Share
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def read_rows(config: TrainConfig) -> Rows:
     )
 
 
-def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows) -> Prepared:
-    """Objective and batches. `model` has no adapter yet: it is the reference of dpo and grpo.
+def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share = ALONE) -> Prepared:
+    """Objective and batches. `model` has no adapter yet: it is the reference of dpo and grpo. `share`: this process's.
 
     Raises ToolkitError for rows that cannot be encoded or leave nothing to learn.
     """
@@ -78,15 +79,15 @@ def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Row
         batches, numbers = batches_of(encoded, config, rows.source)
         unseen = encode(model, tokenizer, rows.held_out, config, rows.held_out_source) if rows.held_out else []
         held_out = held_out_batches(unseen, config, rows.held_out_source)
-        objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0)
+        objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0, share)
         return Prepared(objective, batches, held_out, numbers)
     if config.objective == "dpo":
         from ftagent.toolkit.objectives.dpo_rows import prepare_preferences
 
-        return prepare_preferences(model, tokenizer, config, rows)
+        return prepare_preferences(model, tokenizer, config, rows, share)
     from ftagent.toolkit.objectives.grpo_rows import prepare_problems
 
-    return prepare_problems(model, tokenizer, config, rows)
+    return prepare_problems(model, tokenizer, config, rows, share)
 
 
 def _reader(config: TrainConfig) -> Any:

@@ -18,9 +18,11 @@ from typing import Any, Literal
 
 from ftagent.toolkit.files import fingerprint, write_atomically
 from ftagent.toolkit.objectives.replies import chunks, common_length, evaluating, logprobs_by_row, untouched
+from ftagent.toolkit.share import ALONE, Share
 from ftagent.toolkit.tokens import Row
 
 Loss = Literal["sigmoid", "hinge", "ipo"]
+MEASURES = ("loss", "margin", "accuracy", "chosen_logprob", "rejected_logprob", "chosen_reward", "rejected_reward")
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class PreferenceObjective:
     loss: Loss
     label_smoothing: float
     pack_tokens: int
+    share: Share = ALONE
 
     def backward(self, model: Any, batch: Sequence[PreferenceRows], step: int) -> dict[str, float]:
         """The measures are means over pairs; see `measure`."""
-        return self._measure(model, batch, gradient=True)
+        return self._measure(model, self.share.of(batch), len(batch), gradient=True)
 
     def measure(self, model: Any, batch: Sequence[PreferenceRows]) -> dict[str, float]:
         """Without gradients: `loss`; `margin`, β·h in nats; `accuracy`, the share of pairs with a margin above 0;
@@ -55,7 +58,7 @@ class PreferenceObjective:
         import torch
 
         with evaluating(model), torch.no_grad():
-            return self._measure(model, batch, gradient=False)
+            return self._measure(model, batch, len(batch), gradient=False)
 
     def tokens(self, batch: Sequence[PreferenceRows]) -> int:
         return sum(len(pair.chosen.ids) + len(pair.rejected.ids) for pair in batch)
@@ -65,13 +68,14 @@ class PreferenceObjective:
         pairs = [pair for batch in batches for pair in batch]
         return self.measure(model, pairs)["loss"]
 
-    def _measure(self, model: Any, batch: Sequence[PreferenceRows], gradient: bool) -> dict[str, float]:
-        totals: dict[str, float] = {}
-        for pair in batch:
+    def _measure(self, model: Any, pairs: Sequence[PreferenceRows], number: int, gradient: bool) -> dict[str, float]:
+        """Sums over `pairs`, divided by `number`."""
+        totals = dict.fromkeys(MEASURES, 0.0)
+        for pair in pairs:
             chosen, rejected = _pair_logprobs(model, pair, self.pack_tokens)
-            loss = self._loss(chosen, rejected, pair) / len(batch)
+            loss = self._loss(chosen, rejected, pair) / number
             if gradient:
-                loss.backward()
+                self.share.backward(loss)
             chosen_sum, rejected_sum = chosen.sum().item(), rejected.sum().item()
             gains = (self.beta * (chosen_sum - pair.reference[0]), self.beta * (rejected_sum - pair.reference[1]))
             measures = {
@@ -82,9 +86,9 @@ class PreferenceObjective:
                 "chosen_reward": gains[0],
                 "rejected_reward": gains[1],
             }
-            totals["loss"] = totals.get("loss", 0.0) + loss.item()
+            totals["loss"] += loss.item()
             for name, value in measures.items():
-                totals[name] = totals.get(name, 0.0) + value / len(batch)
+                totals[name] += value / number
         return totals
 
     def _loss(self, chosen: Any, rejected: Any, pair: PreferenceRows) -> Any:
@@ -103,7 +107,7 @@ class PreferenceObjective:
 
 
 def with_reference(
-    model: Any, pairs: Sequence[PreferenceRows], pack_tokens: int, cache: Path, identity: str
+    model: Any, pairs: Sequence[PreferenceRows], pack_tokens: int, cache: Path | None, identity: str
 ) -> list[PreferenceRows]:
     """`pairs` with the log-probabilities that `model` gives them with its adapters off.
 
@@ -111,13 +115,14 @@ def with_reference(
     file, keeps the numbers for the training `identity`, so that a resumed one has exactly those that it began with.
     """
     key = fingerprint([identity, [[pair.chosen.ids, pair.rejected.ids] for pair in pairs]])
-    found = _cached(cache, key, len(pairs))
+    found = _cached(cache, key, len(pairs)) if cache else None
     if found is None:
         with untouched(model):
             both = [_pair_logprobs(model, pair, pack_tokens) for pair in pairs]
         found = [(chosen.sum().item(), rejected.sum().item()) for chosen, rejected in both]
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cache, json.dumps({"identity": key, "logprobs": found}) + "\n")
+        if cache:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(cache, json.dumps({"identity": key, "logprobs": found}) + "\n")
     return [replace(pair, reference=reference) for pair, reference in zip(pairs, found, strict=True)]
 
 

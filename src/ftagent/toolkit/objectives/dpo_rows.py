@@ -13,13 +13,14 @@ from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.models import can_pack
 from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
+from ftagent.toolkit.share import Share
 from ftagent.toolkit.tokens import IGNORED, Row, encode_conversation, encode_question, stop_tokens
 
 REFERENCE = "reference.json"
 """In the folder of the checkpoints: log-probabilities under the model before training."""
 
 
-def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows) -> Prepared:
+def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share) -> Prepared:
     """Objective, batches and held-out batches. `model`, without adapters, is the reference.
 
     A pair is seen whole: with max_tokens the last one that would exceed it is left out.
@@ -42,11 +43,12 @@ def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: R
     pack_tokens = config.pack_tokens if can_pack(model, config.max_length) else 0
     used = sorted(set(order))
     identity = fingerprint(config.model_dump(mode="json", include={"model_path", "dtype", "device", "pack_tokens"}))
-    cache = config.save_model_path / CHECKPOINTS / REFERENCE
+    resumable = config.checkpoint_steps or config.validates
+    cache = config.save_model_path / CHECKPOINTS / REFERENCE if resumable else None
     known = with_reference(model, [*(pairs[index] for index in used), *held_out], pack_tokens, cache, identity)
     trained = dict(zip(used, known, strict=False))
     seen = [trained[index] for index in order]
-    objective = PreferenceObjective(config.dpo_beta, config.dpo_loss, config.dpo_label_smoothing, pack_tokens)
+    objective = PreferenceObjective(config.dpo_beta, config.dpo_loss, config.dpo_label_smoothing, pack_tokens, share)
     numbers = {
         "rows": len(pairs),
         "rows_cut": sum(pair.chosen.cut or pair.rejected.cut for pair in encoded),

@@ -25,6 +25,7 @@ from typing import Any, Literal
 from ftagent.toolkit.data import Problem
 from ftagent.toolkit.generate import Draft, generate
 from ftagent.toolkit.objectives.replies import chunks, evaluating, logprobs_by_row, untouched
+from ftagent.toolkit.share import ALONE, Share
 from ftagent.toolkit.tokens import IGNORED, Row
 
 Normalisation = Literal["grpo", "dapo", "dr_grpo"]
@@ -83,56 +84,67 @@ class PolicyObjective:
 
     def __init__(
         self, settings: PolicySettings, reward: Callable[[Problem, str], float], decode: Callable[[list[int]], str],
-        stops: Collection[int], pack_tokens: int,
+        stops: Collection[int], pack_tokens: int, share: Share = ALONE,
     ) -> None:  # fmt: skip
         self.settings = settings
         self._reward = reward
         self._decode = decode
         self._stops = stops
         self._pack_tokens = pack_tokens
+        self._share = share
         self._groups: list[Group] = []
+        self._seen = 0
 
     def backward(self, model: Any, batch: Sequence[Prompt], step: int) -> dict[str, float]:
         """`loss`, near 0 by construction where each set of replies is used once; `kl` in nats a token; `clipped`, the
         share of tokens whose ratio is cut; and what `measures_of` says of the replies."""
         settings = self.settings
         if step % settings.updates == 0:
-            self._groups = self.roll_out(model, batch, step)
-        tokens = sum(sum(group.lengths) for group in self._groups)
+            self._groups = self.roll_out(model, self._share.of(list(enumerate(batch))), step)
+        totals = self._share.sum_measures({
+            "reply": sum(sum(group.lengths) for group in self._groups),
+            "seen": sum(len(row.ids) for group in self._groups for row in group.rows),
+        })  # fmt: skip
+        tokens, self._seen = int(totals["reply"]), int(totals["seen"])
         measures = {"loss": 0.0, "kl": 0.0, "clipped": 0.0}
         for group in self._groups:
             if settings.kl == 0 and not any(group.advantages):
                 continue  # its gradient is exactly 0
-            for name, value in self._backward_group(model, group, tokens).items():
+            for name, value in self._backward_group(model, group, tokens, len(batch)).items():
                 measures[name] += value
+        _fill_gradients(model)
         for name in ("kl", "clipped"):
             measures[name] /= tokens
         if settings.kl == 0:
             del measures["kl"]
-        return {**measures, **measures_of(self._groups)}
+        return {**measures, **measures_of(self._groups, len(batch))}
 
     def tokens(self, batch: Sequence[Prompt]) -> int:
         """Of the replies to `batch` as they were last sampled, each with its prompt."""
-        return sum(len(row.ids) for group in self._groups for row in group.rows)
+        return self._seen
 
     def measure(self, model: Any, batch: Sequence[Prompt]) -> dict[str, float]:
         """`measures_of` replies that are sampled with random numbers of their own, the same at every call."""
-        return measures_of(self.roll_out(model, batch, -1))
+        return measures_of(self.roll_out(model, list(enumerate(batch)), -1), len(batch))
 
     def held_out_loss(self, model: Any, batches: Sequence[Sequence[Prompt]]) -> float:
         """Minus the mean reward of replies that are sampled for all of `batches`."""
         return -self.measure(model, [prompt for batch in batches for prompt in batch])["reward"]
 
-    def roll_out(self, model: Any, batch: Sequence[Prompt], step: int) -> list[Group]:
-        """Groups of replies with their advantages, from one generation. Random numbers depend on seed and `step`."""
+    def roll_out(self, model: Any, batch: Sequence[tuple[int, Prompt]], step: int) -> list[Group]:
+        """Groups of replies with their advantages, from one generation, for prompts with their place in the step.
+
+        Random numbers depend on seed, `step` and place.
+        """
         drafts = [
             [Draft(f"{step}/{place}", sample, list(prompt.ids)) for sample in range(self.settings.group_size)]
-            for place, prompt in enumerate(batch)
+            for place, prompt in batch
         ]
         with evaluating(model):
             settings: Any = self.settings
-            generate(model, [draft for group in drafts for draft in group], self._stops, settings, lambda _: None)
-        return [self._group(prompt, group) for prompt, group in zip(batch, drafts, strict=True)]
+            if drafts:
+                generate(model, [draft for group in drafts for draft in group], self._stops, settings, lambda _: None)
+        return [self._group(prompt, group) for (_, prompt), group in zip(batch, drafts, strict=True)]
 
     def _group(self, prompt: Prompt, drafts: Sequence[Draft]) -> Group:
         replies = [draft.new + ([] if draft.stop is None else [draft.stop]) for draft in drafts]
@@ -147,8 +159,8 @@ class PolicyObjective:
             advantages(rewards, self.settings.scale_rewards),
         )
 
-    def _backward_group(self, model: Any, group: Group, tokens: int) -> dict[str, float]:
-        """Sums over the group's tokens; `tokens` are those of the whole step."""
+    def _backward_group(self, model: Any, group: Group, tokens: int, groups: int) -> dict[str, float]:
+        """Sums over the group's tokens; the whole step has `tokens` in `groups`."""
         settings = self.settings
         totals = {"loss": 0.0, "kl": 0.0, "clipped": 0.0}
         done = 0
@@ -162,10 +174,10 @@ class PolicyObjective:
             loss: Any = 0.0
             for reply, logprobs in enumerate(found, start=done):
                 cost, kl, clipped = self._costs(logprobs, group, reply)
-                loss = loss + cost.sum() * self._weight(group.lengths[reply], tokens)
+                loss = loss + cost.sum() * self._weight(group.lengths[reply], tokens, groups)
                 totals["kl"] += kl
                 totals["clipped"] += clipped
-            loss.backward()
+            self._share.backward(loss)
             totals["loss"] += loss.item()
             done += len(rows)
         return totals
@@ -185,15 +197,24 @@ class PolicyObjective:
         divergence = torch.exp(gained) - gained - 1
         return cost + settings.kl * divergence, divergence.sum().item(), clipped
 
-    def _weight(self, length: int, tokens: int) -> float:
-        """Of a token of a reply of `length` tokens in a step of `tokens`."""
-        replies = sum(len(group.rows) for group in self._groups)
+    def _weight(self, length: int, tokens: int, groups: int) -> float:
+        """Of a token of a reply of `length` tokens in a step of `tokens` in `groups`."""
+        replies = groups * self.settings.group_size
         by_rule = {
             "grpo": replies * length,
             "dapo": tokens,
             "dr_grpo": replies * self.settings.max_new_tokens,
         }
         return 1 / by_rule[self.settings.normalisation]
+
+
+def _fill_gradients(model: Any) -> None:
+    """Where nothing was learnt gradients are 0, not absent: a step is one for every process and every scaler."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def repeated(batches: Sequence[Sequence[Prompt]], updates: int) -> list[Sequence[Prompt]]:
@@ -210,14 +231,18 @@ def advantages(rewards: Sequence[float], scale: bool) -> list[float]:
     return [(reward - mean) / divisor for reward in rewards]
 
 
-def measures_of(groups: Sequence[Group]) -> dict[str, float]:
-    """`reward`, the mean; `reward_std`, the mean of the groups' standard deviations; `no_signal`, the share of groups
-    whose rewards are all equal; `reply_tokens`, the mean; `truncated`, the share of replies that the limit ended."""
-    rewards = [reward for group in groups for reward in group.rewards]
+def measures_of(groups: Sequence[Group], number: int) -> dict[str, float]:
+    """Over `number` groups, of which these are all or one process's: `reward`, the mean; `reward_std`, the mean of the
+    groups' standard deviations; `no_signal`, the share of groups whose rewards are all equal; `reply_tokens`, the mean;
+    `truncated`, the share of replies that the limit ended."""
+
+    def mean(value: Callable[[Group], float]) -> float:
+        return sum(map(value, groups)) / number
+
     return {
-        "reward": statistics.fmean(rewards),
-        "reward_std": statistics.fmean(statistics.stdev(group.rewards) for group in groups),
-        "no_signal": statistics.fmean(len(set(group.rewards)) == 1 for group in groups),
-        "reply_tokens": statistics.fmean(length for group in groups for length in group.lengths),
-        "truncated": statistics.fmean(cut for group in groups for cut in group.truncated),
+        "reward": mean(lambda group: statistics.fmean(group.rewards)),
+        "reward_std": mean(lambda group: statistics.stdev(group.rewards)),
+        "no_signal": mean(lambda group: len(set(group.rewards)) == 1),
+        "reply_tokens": mean(lambda group: statistics.fmean(group.lengths)),
+        "truncated": mean(lambda group: statistics.fmean(group.truncated)),
     }

@@ -13,6 +13,7 @@ from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.models import can_pack
 from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.grpo import PolicyObjective, PolicySettings, Prompt, repeated
+from ftagent.toolkit.share import Share
 from ftagent.toolkit.tokens import encode_question, stop_tokens
 from ftagent.toolkit.verifiers.registry import load_verifier
 
@@ -26,7 +27,7 @@ def check_problems(problems: Sequence[Problem], verifier: str, source: str) -> N
             raise ToolkitError(f"{source}:{problem.line}: verifier {verifier}: {fault}")
 
 
-def prepare_problems(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows) -> Prepared:
+def prepare_problems(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share) -> Prepared:
     """Objective, batches and held-out batches. Raises ToolkitError for rows that cannot be encoded."""
     prompts = encode_problems(model, tokenizer, rows.train, config.grpo_max_new_tokens, rows.source)
     held_out = encode_problems(model, tokenizer, rows.held_out, config.grpo_max_new_tokens, rows.held_out_source)
@@ -40,6 +41,7 @@ def prepare_problems(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows
         lambda ids: str(tokenizer.decode(ids, skip_special_tokens=True)),
         stop_tokens(tokenizer, model),
         config.pack_tokens if can_pack(model, longest) else 0,
+        share,
     )
     return Prepared(
         objective,
