@@ -34,7 +34,7 @@ GRPO = {
     **ADAPTER, "objective": "grpo", "verifier": SUMS, "learning_rate": 5e-4, "batch_size": 8, "grpo_group_size": 8,
     "grpo_max_new_tokens": 16, "grpo_kl": 0.0,
 }  # fmt: skip
-DPO = {**ADAPTER, "objective": "dpo", "learning_rate": 2e-4, "batch_size": 8, "epochs": 3, "dpo_beta": 0.1}
+DPO = {**ADAPTER, "objective": "dpo", "learning_rate": 2e-4, "batch_size": 8, "epochs": 2, "dpo_beta": 0.1}
 
 
 @pytest.fixture(scope="session")
@@ -75,9 +75,9 @@ def replies(
 def measured(
     task: ProceduralBenchmark, model: Path, items: Sequence[Item], folder: Path, adapter: Path | None = None
 ) -> dict[str, float]:
-    """Share of right replies to items that were not trained on: greedy, and of 8 samples each."""
+    """Share of right replies to items that were not trained on: greedy, and of 4 samples each."""
     found = {"items": float(len(items))}
-    for name, samples in (("greedy", 1), ("sampled", 8)):
+    for name, samples in (("greedy", 1), ("sampled", 4)):
         outputs = replies(model, items, folder, samples, 16, adapter)
         found[name] = statistics.fmean(task.grade(item, text).value for item in items for text in outputs[item.id])
     return found
@@ -160,8 +160,8 @@ def test_dpo_raises_the_margin(model: Path, tmp_path: Path) -> None:
     drawn = [Item(f"train-{n}", entry["question"], entry["answer"], entry)
              for n, entry in enumerate(task.draw("train", 80))]  # fmt: skip
     items = [*task.items("validation", 30), *task.items("test", 30)]
-    trained = pairs_of(task, drawn, replies(model, drawn, tmp_path, 8, 24))
-    held_out = pairs_of(task, items, replies(model, items, tmp_path, 8, 24))
+    trained = pairs_of(task, drawn, replies(model, drawn, tmp_path, 6, 24))
+    held_out = pairs_of(task, items, replies(model, items, tmp_path, 6, 24))
     config = {
         **DPO, "model_path": str(model), "dataset_path": write(tmp_path / "pairs.jsonl", trained),
         "validation_path": write(tmp_path / "held_out.jsonl", held_out), "save_model_path": str(tmp_path / "tuned"),

