@@ -53,6 +53,7 @@ bench: install ## measure the loop, environments, prompts, training and predicti
 	$(BIN)/python tests/bench/bench_llm.py
 	$(BIN)/python tests/bench/bench_prompts.py
 	$(BIN)/python tests/bench/bench_train.py smollm2-135m
+	$(BIN)/python -m pip install -q -c constraints.txt lm-eval
 	$(BIN)/python tests/bench/bench_predict.py smollm2-135m
 
 build: install ## wheel and sdist into dist/
