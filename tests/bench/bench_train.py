@@ -75,10 +75,8 @@ def batch_size(case: str) -> int:
     return 1 if case == "single" else 8
 
 
-def own(case: str, model_path: str, data: Path, folder: Path) -> dict[str, Any]:
-    """`ftagent train` as it is."""
+def config(case: str, model_path: str, data: Path, folder: Path) -> Any:
     from ftagent.toolkit.config import TrainConfig, validate_config
-    from ftagent.toolkit.train import train
 
     values = {
         "model_path": model_path, "dataset_path": str(data), "save_model_path": str(folder / "out"), "epochs": 1,
@@ -86,6 +84,13 @@ def own(case: str, model_path: str, data: Path, folder: Path) -> dict[str, Any]:
         "batch_size": batch_size(case), "learning_rate": rate(case), "schedule": "linear", "warmup_ratio": 0.0,
         "max_length": MAX_LENGTH, "dtype": "float32", "device": "cpu", "seed": SEED, "log_steps": 1,
     }  # fmt: skip
+    return validate_config(values, TrainConfig, "bench")
+
+
+def own(case: str, model_path: str, data: Path, folder: Path) -> dict[str, Any]:
+    """`ftagent train` as it is."""
+    from ftagent.toolkit.train import train
+
     records: list[dict[str, Any]] = []
     started = time.process_time()
     marks: list[float] = []
@@ -94,7 +99,7 @@ def own(case: str, model_path: str, data: Path, folder: Path) -> dict[str, Any]:
         marks.append(time.process_time())
         records.append(record)
 
-    train(validate_config(values, TrainConfig, "bench"), emit)
+    train(config(case, model_path, data, folder), emit)
     steps = [number for number, record in enumerate(records) if "loss" in record]
     begun = marks[steps[0] - 1] if steps[0] else started
     last = records[steps[-1]]
@@ -108,20 +113,16 @@ def rate(case: str) -> float:
     return 1e-5 if case == "full" else RATE
 
 
-def encoded(model_path: str, data: Path) -> tuple[Any, Any, list[dict[str, list[int]]]]:
+def encoded(case: str, model_path: str, data: Path, folder: Path) -> tuple[Any, Any, list[dict[str, list[int]]]]:
     """(model, tokenizer, rows of ids and labels in the order in which the toolkit sees them)."""
-    from ftagent.toolkit.batches import plan
-    from ftagent.toolkit.data import read_conversations
     from ftagent.toolkit.models import load_model
-    from ftagent.toolkit.tokens import encode_conversation, stop_tokens
+    from ftagent.toolkit.objectives.build import prepare_objective, read_rows
 
     model, tokenizer = load_model(model_path, "float32", "cpu")
-    stops = stop_tokens(tokenizer, model)
-    rows = [encode_conversation(tokenizer, item, stops, MAX_LENGTH, "data") for item in read_conversations(data)]
-    order = plan([len(row.ids) for row in rows], SEED, 1, None)
-    return model, tokenizer, [
-        {"input_ids": list(rows[item.row].ids), "labels": list(rows[item.row].labels)} for item in order
-    ]  # fmt: skip
+    settings = config(case, model_path, data, folder)
+    batches = prepare_objective(model, tokenizer, settings, read_rows(settings)).batches
+    rows = [{"input_ids": list(row.ids), "labels": list(row.labels)} for batch in batches for row in batch]
+    return model, tokenizer, rows
 
 
 def arguments(case: str, folder: Path, **more: Any) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def trl(case: str, model_path: str, data: Path, folder: Path, variant: str) -> d
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    model, tokenizer, rows = encoded(model_path, data)
+    model, tokenizer, rows = encoded(case, model_path, data, folder)
     model.train()
     options = dict(TRL_OPTIONS[variant])
     if options.get("packing"):
@@ -169,7 +170,7 @@ def bare(case: str, model_path: str, data: Path, folder: Path, variant: str) -> 
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-    model, tokenizer, rows = encoded(model_path, data)
+    model, tokenizer, rows = encoded(case, model_path, data, folder)
     options = {"train_sampling_strategy": "group_by_length"} if variant == "bare-grouped" else {}
     trainer = Trainer(
         model=model.train() if case == "full" else get_peft_model(model, adapter(model)).train(),

@@ -93,7 +93,7 @@ def _row(query: Any, key: Any, value: Any, earlier: int, options: dict[str, Any]
     length, total = query.shape[2], key.shape[2]
     window = options.get("sliding_window")
     softcap = options.get("softcap")
-    visible = None
+    visible: Any = None
     if earlier or softcap or (window is not None and window < total):
         visible = torch.ones(length, total, dtype=torch.bool, device=query.device).tril(earlier)
         if window is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def use_fast_norms(model: Any) -> list[Any]:
-    """Let frozen norms that are x / rms(x) · (w or 1 + w) compute as this file does. Returns the changed modules."""
+    """Let norms that are x / rms(x) · (w or 1 + w) compute as this file does. Returns the changed modules."""
     import torch
 
     function = _function()
@@ -17,7 +17,7 @@ def use_fast_norms(model: Any) -> list[Any]:
         weight = getattr(module, "weight", None)
         if not type(module).__name__.endswith("RMSNorm") or epsilon is None or weight is None or weight.dim() != 1:
             continue
-        if weight.requires_grad or weight.dtype != torch.float32 or list(module.children()):
+        if weight.dtype != torch.float32 or list(module.children()):
             continue
         plus = _plus(module, epsilon)
         if plus is not None:
@@ -52,10 +52,10 @@ def _scaled(x: Any, weight: Any, epsilon: float) -> tuple[Any, Any]:
 def _norm(module: Any, epsilon: float, plus: float, function: Any, x: Any) -> Any:
     import torch
 
-    if x.dtype != torch.float32 or module.weight.requires_grad:
+    if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
         return type(module).forward(module, x)
     weight = module.weight + plus if plus else module.weight
-    if torch.is_grad_enabled() and x.requires_grad:
+    if torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad):
         return function.apply(x, weight, epsilon)
     return _scaled(x, weight, epsilon)[0]
 
@@ -73,9 +73,14 @@ def _function() -> Any:
         @staticmethod
         def backward(ctx: Any, gradient: Any) -> Any:
             x, weight, inverse = ctx.saved_tensors
+            needs_x, needs_weight, _ = ctx.needs_input_grad
+            weight_gradient = (x * inverse).mul_(gradient).flatten(0, -2).sum(0) if needs_weight else None
+            if not needs_x:
+                return None, weight_gradient, None
             scaled = gradient * weight
             mean = torch.linalg.vecdot(scaled, x)[..., None].div_(x.shape[-1])
             # (g·w − x · mean(g·w·x) / rms²) / rms
-            return scaled.addcmul_(x, mean.mul_(inverse).mul_(inverse), value=-1).mul_(inverse), None, None
+            scaled.addcmul_(x, mean.mul_(inverse).mul_(inverse), value=-1).mul_(inverse)
+            return scaled, weight_gradient, None
 
     return Norm

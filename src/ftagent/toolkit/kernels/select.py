@@ -30,6 +30,8 @@ def speed_up(model: Any) -> Fast:
     from ftagent.toolkit.kernels.memory import keep_freed_memory
 
     keep_freed_memory()
+    training = model.training
+    model.eval()
     with torch.no_grad():
         expected = _probe(model)
         before = model.config._attn_implementation
@@ -45,7 +47,7 @@ def speed_up(model: Any) -> Fast:
             rows = False
             model.set_attn_implementation(before)
         fast = Fast(rows, _head_agrees(model, expected))
-    setattr(model, ATTRIBUTE, fast)
+    setattr(model.train(training), ATTRIBUTE, fast)
     return fast
 
 
