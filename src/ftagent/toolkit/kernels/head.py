@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-CHUNK_ELEMENTS = 128 * 49152
-"""Logits that exist at a time: 24 MiB in float32."""
+CHUNK_ELEMENTS = 256 * 49152
+"""Logits that exist at a time: 48 MiB in float32, and as much for their softmax."""
 
 
 def head_logprobs(hidden: Any, weight: Any, bias: Any, targets: Any) -> Any:
