@@ -22,7 +22,9 @@ _LANGUAGES = 6
 def show(report: Report, faults: int, console: Console | None = None) -> None:
     """Numbers, a histogram of lengths, languages, and the first `faults` faults."""
     console = console or Console(highlight=False, soft_wrap=False)
-    console.print(Text.assemble((clean(report.name), "bold"), f"  {plural(report.rows, 'row')} of {report.format}"))
+    lost = f", {report.unreadable} more cannot be read" if report.unreadable else ""
+    head = f"  {plural(report.rows, 'row')} of {report.format}{lost}"
+    console.print(Text.assemble((clean(report.name), "bold"), head))
     if report.turns is not None:
         console.print()
         console.print(_numbers(report))

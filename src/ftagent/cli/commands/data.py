@@ -135,6 +135,7 @@ def document(report: Report, file: str, split: str) -> dict[str, Any]:
         "kind": report.kind,
         "ok": not report.faults,
         "rows": report.rows,
+        "unreadable": report.unreadable,
         "faulty_rows": len({fault.row for fault in report.faults}),
         "fault_count": len(report.faults),
         "fault_counts": report.kinds,

@@ -34,7 +34,7 @@ class RowFault:
 
 @dataclass
 class Report:
-    """What a check found. `rows` counts those that could be read as the format; lengths are of those."""
+    """What a check found. `rows` counts those that could be read as the format; numbers are of those."""
 
     name: str
     format: str
@@ -42,6 +42,7 @@ class Report:
     unit: str
     limit: int | None
     rows: int = 0
+    unreadable: int = 0
     faults: list[RowFault] = field(default_factory=list)
     turns: Summary | None = None
     lengths: Summary | None = None
@@ -67,6 +68,7 @@ def check(
         path, split, lambda number, place, text: faults.append(RowFault(number, place, "syntax", text))
     )
     own = Repeats()
+    unreadable = 0
     turns: list[int] = []
     sizes: list[tuple[int, int]] = []
     texts: list[str] = []
@@ -76,6 +78,7 @@ def check(
         for kind, text in _faults(item):
             faults.append(RowFault(number, place, kind, text))
         if isinstance(item, RowError):
+            unreadable += 1
             continue
         turns.append(max(len(conversation.messages) for conversation in conversations_of(item)))
         texts.append(_excerpt(item))
@@ -87,8 +90,9 @@ def check(
     if form is None:
         what = f"{faults[0].place}: {faults[0].text}" if faults else f"{path}: has no rows"
         raise ToolkitError(what)
+    unreadable += sum(fault.kind == "syntax" for fault in faults)
     faults.sort(key=lambda fault: fault.row)
-    report = Report(source.name, form.name, form.kind, measure.unit, measure.limit, len(turns), faults)
+    report = Report(source.name, form.name, form.kind, measure.unit, measure.limit, len(turns), unreadable, faults)
     report.turns, report.lengths = summarise(turns), summarise(size for size, _ in sizes)
     report.learnt = summarise(learnt for _, learnt in sizes) if form.kind != "problem" else None
     report.histogram = histogram([size for size, _ in sizes])

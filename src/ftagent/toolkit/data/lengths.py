@@ -82,7 +82,10 @@ class Tokens:
         from ftagent.toolkit.tokens import IGNORED, encode_conversation
 
         stops = frozenset({self._tokenizer.eos_token_id})
-        row = encode_conversation(self._tokenizer, conversation, stops, 1 << 40, "")
+        try:
+            row = encode_conversation(self._tokenizer, conversation, stops, 1 << 40, "")
+        except ValueError as error:
+            raise ToolkitError(f"the chat template refuses these messages: {error}") from error
         return len(row.ids), sum(label != IGNORED for label in row.labels)
 
     def _prompt(self, item: Problem) -> int:
