@@ -104,7 +104,7 @@ def test_convert_says_what_it_did(ftagent: CommandLine, data: Path) -> None:
     data.write_text(json.dumps(GOOD) + "\n" + json.dumps(two) + "\n")
     answer = ftagent("data", "convert", str(data), "b.csv", "--to", "alpaca", "--leave-out")
     assert (answer.code, answer.err) == (0, "")
-    assert answer.out == "b.csv: 1 rows of alpaca, read as messages\n1 rows left out: alpaca cannot hold them\n"
+    assert answer.out == "b.csv: 1 row of alpaca, read as messages\n1 row left out: alpaca cannot hold that\n"
     done = document(ftagent("data", "convert", "b.csv", "c.json", "--json").out, "data_convert")
     assert (done["read_as"], done["written_as"], done["rows"], done["left_out"]) == ("alpaca", "alpaca", 1, 0)
     assert json.loads(Path("c.json").read_text()) == [{"instruction": "What is it?", "output": "This."}]

@@ -12,6 +12,7 @@ import typer
 from ftagent.cli import complete
 from ftagent.cli.common import JsonOption, common, print_json
 from ftagent.core.errors import RequestError
+from ftagent.report.text import plural
 
 if TYPE_CHECKING:
     from ftagent.settings import Settings
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ftagent.toolkit.data.lengths import Characters, Tokens
 
 LISTED_IN_JSON = 1000
-FORMATS_HELP = "conversations, messages, sharegpt, alpaca, prompt_completion, preference, sharegpt_preference, problems"
 SplitOption = Annotated[
     str, typer.Option("--split", metavar="SPLIT", help="Rows to take: train, test, train[:100], train[10%:20%].")
 ]
@@ -49,9 +49,9 @@ def convert(
     if json_:
         print_json({"schema_version": 1, "input": given, "output": out, "split": split, **asdict(done)})
         return
-    typer.echo(f"{out}: {done.rows} rows of {done.written_as}, read as {done.read_as}")
+    typer.echo(f"{out}: {plural(done.rows, 'row')} of {done.written_as}, read as {done.read_as}")
     if done.left_out:
-        typer.echo(f"{done.left_out} rows left out: {done.written_as} cannot hold them")
+        typer.echo(f"{plural(done.left_out, 'row')} left out: {done.written_as} cannot hold that")
 
 
 def check(

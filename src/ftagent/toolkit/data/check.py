@@ -14,7 +14,7 @@ from ftagent.toolkit.data.lengths import Bin, Characters, Summary, Tokens, conve
 from ftagent.toolkit.data.messages import Fault, RowError
 from ftagent.toolkit.data.opening import open_source
 from ftagent.toolkit.data.reading import format_named, item_faults, parsed
-from ftagent.toolkit.data.repeats import Repeats
+from ftagent.toolkit.data.repeats import Repeats, keys_of
 from ftagent.toolkit.data.sources import fail
 from ftagent.toolkit.data.types import Conversation, Message, Preference
 from ftagent.toolkit.errors import ToolkitError
@@ -80,12 +80,13 @@ def check(
         if isinstance(item, RowError):
             unreadable += 1
             continue
-        turns.append(max(len(conversation.messages) for conversation in conversations_of(item)))
+        turns.append(max(_turns(conversation) for conversation in conversations_of(item)))
         texts.append(_excerpt(item))
-        if earlier := own.earlier(item):
+        keys = keys_of(item)
+        if earlier := own.earlier(keys):
             faults.append(RowFault(number, place, "duplicate", earlier))
-        own.add(item, _short(place, source.name))
-        for kind, text in [*(known.overlap(item) if known else ()), *_measured(item, measure, sizes)]:
+        own.add(keys, _short(place, source.name))
+        for kind, text in [*(known.overlap(keys) if known else ()), *_measured(item, measure, sizes)]:
             faults.append(RowFault(number, place, kind, text))
     if form is None:
         what = f"{faults[0].place}: {faults[0].text}" if faults else f"{path}: has no rows"
@@ -109,7 +110,7 @@ def _known(against: Sequence[str]) -> Repeats | None:
             if isinstance(item, RowError):
                 raise ToolkitError(f"{source.place(number)}: {item}")
             assert known is not None
-            known.add(item, source.place(number))
+            known.add(keys_of(item), source.place(number))
     return known
 
 
@@ -170,6 +171,10 @@ def _measured(item: Item, measure: Characters | Tokens, sizes: list[tuple[int, i
     if measure.limit is not None and size > measure.limit:
         return [("too_long", f"{size} {measure.unit}, more than {measure.limit}; shorten it, or it is cut")]
     return []
+
+
+def _turns(conversation: Conversation) -> int:
+    return sum(message["role"] != "system" for message in conversation.messages)
 
 
 def _excerpt(item: Item) -> str:

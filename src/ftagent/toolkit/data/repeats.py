@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 
 from ftagent.toolkit.data.formats import Item
@@ -13,6 +14,8 @@ from ftagent.toolkit.data.types import Conversation, Message, Preference
 
 # At the edges of words only: 3.5 is not 35, and 1-1 is not 1+1.
 _PUNCTUATION = re.compile(r"[.,;:!?\"'“”‘’`…。，；：！？]+(?=\s|$)|(?<!\S)[\"'“”‘’`¿¡]+")
+_JOINT = "\n\0\n"
+"""Between the texts of an item; a line break ends a word, and normalising leaves the rest."""
 _ALIKE = "but for case, spacing and punctuation"
 
 
@@ -21,34 +24,47 @@ def normalised(text: str) -> str:
     return " ".join(_PUNCTUATION.sub("", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
+@dataclass(frozen=True)
+class Keys:
+    """Digests of an item: of its texts, of its texts normalised, and of what is asked in it, normalised."""
+
+    exact: bytes
+    alike: bytes
+    asked: bytes
+
+
+def keys_of(item: Item) -> Keys:
+    """The digests by which an item is compared."""
+    text, asked = _JOINT.join(_parts(item)), _JOINT.join(_question(item))
+    return Keys(_digest(text), _digest(normalised(text)), _digest(normalised(asked)))
+
+
 class Repeats:
-    """Remembers digests of items, and tells of a new one where it was before."""
+    """Remembers items by their digests, and tells of a new one where it was before."""
 
     def __init__(self) -> None:
         self._exact: dict[bytes, str] = {}
         self._alike: dict[bytes, str] = {}
         self._asked: dict[bytes, str] = {}
 
-    def add(self, item: Item, place: str) -> None:
+    def add(self, keys: Keys, place: str) -> None:
         """Remember an item; the first place of each stays."""
-        parts = _parts(item)
-        self._exact.setdefault(_digest(parts), place)
-        self._alike.setdefault(_digest([normalised(part) for part in parts]), place)
-        self._asked.setdefault(_digest([normalised(part) for part in _question(item)]), place)
+        self._exact.setdefault(keys.exact, place)
+        self._alike.setdefault(keys.alike, place)
+        self._asked.setdefault(keys.asked, place)
 
-    def earlier(self, item: Item) -> str:
+    def earlier(self, keys: Keys) -> str:
         """Where an item with the same messages is, and how alike it is; empty where there is none."""
-        parts = _parts(item)
-        if place := self._exact.get(_digest(parts)):
+        if place := self._exact.get(keys.exact):
             return f"same as {place}"
-        place = self._alike.get(_digest([normalised(part) for part in parts]))
+        place = self._alike.get(keys.alike)
         return f"same as {place} {_ALIKE}" if place else ""
 
-    def overlap(self, item: Item) -> list[Fault]:
+    def overlap(self, keys: Keys) -> list[Fault]:
         """The fault of an item that is here whole, or whose question is."""
-        if same := self.earlier(item):
+        if same := self.earlier(keys):
             return [("overlap", same)]
-        asked = self._asked.get(_digest([normalised(part) for part in _question(item)]))
+        asked = self._asked.get(keys.asked)
         return [("overlap", f"asks the same as {asked}")] if asked else []
 
 
@@ -71,5 +87,5 @@ def _texts(messages: Sequence[Message]) -> list[str]:
     return [text for message in messages for text in (message["role"], message.get("thinking", ""), message["content"])]
 
 
-def _digest(parts: Sequence[str]) -> bytes:
-    return blake2b("\0".join(parts).encode(), digest_size=16).digest()
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
