@@ -36,6 +36,10 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "compare": Entry("compare", "compare", "Compare two runs."),
     "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
     "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),
+    "data": {
+        "check": Entry("data", "check", "Find what is wrong with training data, and tell what is in it."),
+        "convert": Entry("data", "convert", "Write training data in another format or kind of file."),
+    },
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),
@@ -61,6 +65,7 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
 }
 GROUP_HELP = {
     "config": "Settings.",
+    "data": "Training data.",
     "env": "Where commands execute.",
     "journal": "The record of a run.",
     "memory": "Lessons of earlier runs.",

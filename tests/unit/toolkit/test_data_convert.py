@@ -181,7 +181,7 @@ def test_what_the_format_cannot_hold_is_refused_with_its_line_or_left_out(tmp_pa
     given.write_text(f"{json.dumps(FITS)}\n\n{json.dumps(TWO_USERS)}\n")
     out = tmp_path / "b.json"
     out.write_text("old")
-    with pytest.raises(ToolkitError, match=r"a\.jsonl:3: cannot become alpaca: alpaca holds turns of user"):
+    with pytest.raises(ToolkitError, match=r"a\.jsonl:3: cannot become alpaca: alpaca needs user and assistant turns"):
         convert(given, out, write_as="alpaca")
     assert out.read_text() == "old"
     done = convert(given, out, write_as="alpaca", leave_out=True)

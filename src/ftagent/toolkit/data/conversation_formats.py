@@ -78,12 +78,12 @@ def read_alpaca(row: Row) -> Messages:
 
 
 def write_alpaca(item: Conversation, extra: dict[str, Any], text: bool) -> Row:
-    """Holds an optional system prompt and then turns of user and assistant by turns; raises RowError for others."""
+    """Holds an optional system prompt and then user and assistant turns that alternate; raises RowError for others."""
     system = item.messages[0]["content"] if item.messages[0]["role"] == "system" else None
     turns = item.messages if system is None else item.messages[1:]
     roles = [message["role"] for message in turns]
     if not roles or roles != ["user", "assistant"] * (len(roles) // 2):
-        raise RowError(("unfit", "alpaca holds turns of user and assistant by turns, and this has others"))
+        raise RowError(("unfit", "alpaca needs user and assistant turns that alternate"))
     texts = [as_text(message, number) for number, message in enumerate(turns, start=1)]
     row: Row = {"instruction": texts[-2], "input": "", "output": texts[-1]}
     if system is not None:

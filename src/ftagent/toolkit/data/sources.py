@@ -69,7 +69,11 @@ def _lines(path: Path, tell: Tell) -> Iterator[tuple[int, Row]]:
                     continue
                 except (ValueError, RecursionError) as error:
                     if raw.strip():
-                        tell(number, f"{path}:{number}", f"not JSON: {_why(error)}")
+                        why = _why(error)
+                        if isinstance(error, json.JSONDecodeError):
+                            # The place in the row; json would call it line 1.
+                            why = f"{error.msg} at column {min(error.pos, len(raw.rstrip())) + 1}"
+                        tell(number, f"{path}:{number}", f"not JSON: {why}")
                     continue
                 yield number, value
     except OSError as error:

@@ -79,7 +79,9 @@ def _write_parquet(path: Path, rows: Sequence[Row], form: Format, place: Place, 
         columns.append(column)
         fields.append(pyarrow.field(name, column.type, metadata=JSON_COLUMN if coded else None))
     try:
-        parquet.write_table(pyarrow.Table.from_arrays(columns, schema=pyarrow.schema(fields)), path)
+        # A stream of ours: pyarrow's own words for a full disk are its own.
+        with path.open("wb") as stream:
+            parquet.write_table(pyarrow.Table.from_arrays(columns, schema=pyarrow.schema(fields)), stream)
     except pyarrow.ArrowException as error:
         raise ToolkitError(f"{path}: cannot be written as parquet: {error}") from error
 
