@@ -76,6 +76,7 @@ def _run(
     learner = load_learner(config)
     share = replace(share, scaler=learner.precision.scaler)
     prepared = prepare_objective(learner.model, learner.tokenizer, config, rows, share)
+    _check_share(prepared.objective, share, config)
     tokens = sum(map(prepared.objective.tokens, prepared.batches))
     summary = Summary(len(prepared.batches), tokens, prepared.numbers, len(prepared.batches))
     torch.manual_seed(config.seed)
@@ -106,6 +107,13 @@ def _run(
             prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
         tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary
+
+
+def _check_share(objective: Any, share: Share, config: TrainConfig) -> None:
+    """An objective without a share would count each process's step whole, or not scale its losses."""
+    if getattr(objective, "share", None) != share and (share.processes > 1 or share.scaler is not None):
+        what = "several processes" if share.processes > 1 else "dtype float16"
+        raise ToolkitError(f"objective: {config.objective} does not work with {what}")
 
 
 class _Teller:
