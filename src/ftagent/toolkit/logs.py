@@ -61,10 +61,10 @@ def log(record: dict[str, Any]) -> None:
 
 
 def log_error(message: str) -> None:
-    """Log why a training ended."""
+    """Log why a training ended; for the file alone, because whoever catches the error tells it."""
     logger = _logger()
     if logger is not None:
-        logger.error("{}", message)
+        logger.debug("error: {}", message)
 
 
 def silence_console() -> None:
