@@ -43,14 +43,14 @@ def launch(config: TrainConfig, processes: int, strategy: str, fresh: bool, reco
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
         words = [sys.executable, "-m", "ftagent.toolkit.train", str(path), *(["--fresh"] if fresh else [])]
         with _started(words, processes) as children, _forwarding(children):
-            errors = [_reading(child) for child in children]
+            readers = [_reading(child) for child in children]
             watchers = [threading.Thread(target=_watch, args=(child, children)) for child in children]
             for watcher in watchers:
                 watcher.start()
             _follow(children[0], record)
-            for watcher in watchers:
-                watcher.join()
-        _raise_first(children, errors)
+            for thread in (*watchers, *(reader for reader, _ in readers)):
+                thread.join()
+        _raise_first(children, [lines for _, lines in readers])
 
 
 def check_strategy(strategy: str) -> None:
@@ -85,6 +85,8 @@ def _started(words: Sequence[str], processes: int) -> Iterator[list[subprocess.P
         for child in children:
             child.kill()
             child.wait()
+            if child.stdout is not None:
+                child.stdout.close()
 
 
 @contextlib.contextmanager
@@ -115,17 +117,18 @@ def _follow(child: subprocess.Popen[str], record: Record) -> None:
                 record(value)
 
 
-def _reading(child: subprocess.Popen[str]) -> list[str]:
-    """What `child` writes to stderr, filled by a thread: a full pipe would stop the child."""
+def _reading(child: subprocess.Popen[str]) -> tuple[threading.Thread, list[str]]:
+    """What `child` writes to stderr, and the thread that reads it: a full pipe would stop the child."""
     lines: list[str] = []
 
     def read() -> None:
         assert child.stderr is not None
-        for line in child.stderr:
-            lines.append(line.rstrip("\n"))
+        with child.stderr:
+            lines.extend(line.rstrip("\n") for line in child.stderr)
 
-    threading.Thread(target=read, daemon=True).start()
-    return lines
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return reader, lines
 
 
 def _watch(child: subprocess.Popen[str], children: Sequence[subprocess.Popen[str]]) -> None:
