@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "report": Entry("report", "report", "Write the report of a run."),
     "replay": Entry("replay", "replay", "Run a recorded run again and tell the first difference."),
     "compare": Entry("compare", "compare", "Compare two runs."),
+    "train": Entry("train", "train", "Fine-tune a model from a YAML file."),
     "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
     "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),
     "data": {

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.config import TrainConfig
+from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.models import add_adapter, load_model
 from ftagent.toolkit.precision import Precision, check_qlora, choose_precision, quantisation
 from ftagent.toolkit.result import write_model
@@ -35,8 +36,9 @@ class Learner:
             self.model = add_adapter(self.model, config)
             self.inner = self.model.get_base_model()
         if config.gradient_checkpointing:
+            _check_checkpointing(self.inner)
             # The re-entrant kind loses the gradients of adapters over frozen embeddings.
-            self.inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            self.inner.activation_checkpointing_enable({"use_reentrant": False})
 
     def optimizer(self, config: TrainConfig) -> Any:
         """AdamW over what is trained."""
@@ -59,6 +61,11 @@ class Learner:
     def write_with_tokenizer(self, folder: Path) -> None:
         """As the result."""
         write_model(self.model, folder, self.tokenizer, self.precision.saved if self.model is self.inner else None)
+
+
+def _check_checkpointing(model: Any) -> None:
+    if not model.supports_gradient_checkpointing:
+        raise ToolkitError(f"gradient_checkpointing: {type(model).__name__} does not support it; leave it out")
 
 
 def load_learner(config: TrainConfig) -> Learner:

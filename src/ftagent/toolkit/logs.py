@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ftagent.toolkit.errors import ToolkitError
+
 LOG = "file.log"
 _FORMAT = "{time:YYYY-MM-DD HH:mm:ss} {level: <7} {message}"
 
@@ -49,6 +51,10 @@ def log_file(folder: Path) -> Iterator[None]:
         handler = logger.add(write, format=_FORMAT, level="DEBUG", colorize=False, diagnose=False)
         try:
             yield
+        except ToolkitError as error:
+            # For the file alone: whoever catches it tells the console.
+            logger.debug("error: {}", error)
+            raise
         finally:
             logger.remove(handler)
 
@@ -58,13 +64,6 @@ def log(record: dict[str, Any]) -> None:
     logger = _logger()
     if logger is not None:
         logger.log("DEBUG" if "loss" in record else "INFO", "{}", sentence(record))
-
-
-def log_error(message: str) -> None:
-    """Log why a training ended."""
-    logger = _logger()
-    if logger is not None:
-        logger.error("{}", message)
 
 
 def silence_console() -> None:

@@ -135,7 +135,7 @@ def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     training.optimizer.zero_grad(set_to_none=True)
-    torch.manual_seed(_step_seed(training.config.seed, step, share.rank))
+    seed_step(training.config.seed, step, share.rank)
     with training.autocast():
         measures = training.objective.backward(training.model, batch, step)
     trained = [p for group in training.optimizer.param_groups for p in group["params"]]
@@ -152,8 +152,11 @@ def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[
     return share.sum_measures(measures)
 
 
-def _step_seed(seed: int, step: int, rank: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()[:7], "big")
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch for `step`: what is random in it follows from these three alone."""
+    import torch
+
+    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()[:7], "big"))
 
 
 def _validation_is_due(training: Training, step: int) -> bool:

@@ -14,7 +14,10 @@ def join_processes(config: TrainConfig) -> Share:
         return Share()
     from accelerate import PartialState  # type: ignore[import-untyped]
 
-    state = PartialState(cpu=config.device == "cpu" or None)
+    from ftagent.toolkit.models import choose_device
+
+    # Without being told, a machine without GPU is taken for one process alone.
+    state = PartialState(cpu=choose_device(config.device) == "cpu")
     return Share(state.process_index, state.num_processes)
 
 

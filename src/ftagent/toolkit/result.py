@@ -15,6 +15,7 @@ from ftagent.toolkit.logs import LOG
 
 SUMMARY = "summary.json"
 EFFECTIVE = "train.yaml"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,12 @@ def write_model(model: Any, folder: Path, tokenizer: Any = None, saved: Any = No
     if saved is None or saved is model.dtype:
         model.save_pretrained(folder, safe_serialization=True)
     else:
-        kept = model.dtype
-        model.config.dtype = saved
         weights = {name: tensor.to(saved) for name, tensor in model.state_dict().items()}
         model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
-        model.config.dtype = kept
+        # Transformers writes the format that the model has in memory.
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config["dtype"] = str(saved).removeprefix("torch.")
+        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):

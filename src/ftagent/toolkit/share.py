@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 class Share:
     """Process `rank` of `processes`, which share the work of each step. `scaler`: a GradScaler in float16.
 
-    An objective takes its part of a step's packs with `of`, divides by what the whole step has, and calls `backward`:
+    An objective takes its part of a step's rows with `of`, divides by what the whole step has, and calls `backward`:
     gradients and measures of all processes then sum to those of the step.
     """
 

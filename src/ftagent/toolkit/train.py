@@ -10,18 +10,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent.toolkit.checkpoint import forget_others, prune_checkpoints
+from ftagent.toolkit.checkpoint import forget_others, load_checkpoint, load_weights, prune_checkpoints
 from ftagent.toolkit.command import Emit, run_command
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import ToolkitError, full_storage_is_told
 from ftagent.toolkit.files import MARKER, fingerprint, is_complete
 from ftagent.toolkit.interrupts import stop_after_step
-from ftagent.toolkit.logs import log, log_error, log_file
-from ftagent.toolkit.objectives.build import Rows, prepare_objective, read_rows
+from ftagent.toolkit.logs import log, log_file
+from ftagent.toolkit.loop import CHECKPOINTS, METRICS, Training, optimise, seed_step
+from ftagent.toolkit.objectives.build import Prepared, Rows, prepare_objective, read_rows
 from ftagent.toolkit.processes import join_processes, leave_processes, wait_for_all
 from ftagent.toolkit.reports import Report, check_report, open_report
 from ftagent.toolkit.result import Summary, save_result
@@ -48,39 +49,46 @@ def train(config: TrainConfig, emit: Emit, fresh: bool = False) -> Summary | Non
         emit({"event": "already_complete", "output": str(config.save_model_path)})
         return None
     share = join_processes(config)
-    folder = config.save_model_path
-    if share.rank == 0:
-        _make_folder(folder, identity, fresh)
-    wait_for_all(share)
     try:
-        with stop_after_step() as stopping, nullcontext() if share.rank else log_file(folder):
-            try:
-                return _run(config, rows, identity, _Teller(emit, config), share, stopping)
-            except ToolkitError as error:
-                log_error(str(error))
-                raise
+        # Whatever can be refused is refused before the folder is touched: an older result may be in it.
+        work = _prepare(config, rows, share)
+        if share.rank == 0:
+            _make_folder(config.save_model_path, identity, fresh)
+        wait_for_all(share)
+        with stop_after_step() as stopping, nullcontext() if share.rank else log_file(config.save_model_path):
+            return _run(config, identity, work, _Teller(emit, config), stopping)
     finally:
         if share.processes > 1:
             leave_processes()
 
 
-def _run(
-    config: TrainConfig, rows: Rows, identity: str, tell: _Teller, share: Share, stopping: Callable[[], bool]
-) -> Summary:
-    import torch
+@dataclass(frozen=True)
+class _Work:
+    learner: Learner
+    prepared: Prepared
+    share: Share
+    summary: Summary
+    """As if every step were taken."""
 
-    from ftagent.toolkit.checkpoint import load_checkpoint, load_weights
-    from ftagent.toolkit.kernels.select import speed_up
+
+def _prepare(config: TrainConfig, rows: Rows, share: Share) -> _Work:
+    """Model, objective and batches. Raises ToolkitError for whatever this model, data or machine cannot do."""
     from ftagent.toolkit.learner import load_learner
-    from ftagent.toolkit.loop import CHECKPOINTS, METRICS, Training, optimise
 
     learner = load_learner(config)
     share = replace(share, scaler=learner.precision.scaler)
     prepared = prepare_objective(learner.model, learner.tokenizer, config, rows, share)
-    tokens = sum(map(prepared.objective.tokens, prepared.batches))
-    summary = Summary(len(prepared.batches), tokens, prepared.numbers, len(prepared.batches))
-    torch.manual_seed(config.seed)
+    _check_share(prepared.objective, share, config)
+    seed_step(config.seed, 0, 0)
     learner.prepare(config)
+    steps, tokens = len(prepared.batches), sum(map(prepared.objective.tokens, prepared.batches))
+    return _Work(learner, prepared, share, Summary(steps, tokens, prepared.numbers, steps))
+
+
+def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stopping: Callable[[], bool]) -> Summary:
+    from ftagent.toolkit.kernels.select import speed_up
+
+    learner, prepared, share = work.learner, work.prepared, work.share
     optimizer = learner.optimizer(config)
     speed_up(learner.inner)
     checkpoints = config.save_model_path / CHECKPOINTS
@@ -88,7 +96,7 @@ def _run(
     if share.scaler is not None and progress.scale is not None:
         share.scaler.load_state_dict({**share.scaler.state_dict(), "scale": progress.scale})
     with tell.reporting(progress.step + 1, share):
-        tell({"event": "data", **{key: value for key, value in summary.document().items() if key != "seconds"}})
+        tell({"event": "data", **{key: value for key, value in work.summary.document().items() if key != "seconds"}})
         if progress.step:
             tell({"event": "resumed", "step": progress.step})
         training = Training(
@@ -97,17 +105,24 @@ def _run(
         )  # fmt: skip
         optimise(training, progress)
         summary = replace(
-            summary, steps=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3),
+            work.summary, steps=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3),
             best_step=progress.best_step, validation_loss=progress.best_value,
         )  # fmt: skip
         if progress.best_step not in (None, progress.step):
             load_weights(checkpoints, progress.best_step, learner.inner)
         if share.rank == 0:
-            _save(learner, config, identity, summary, {METRICS})
+            _save(learner, config, identity, summary)
             kept = config.keep_checkpoints
             prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
         tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary
+
+
+def _check_share(objective: Any, share: Share, config: TrainConfig) -> None:
+    """An objective without a share would count each process's step whole, or not scale its losses."""
+    if getattr(objective, "share", None) != share and (share.processes > 1 or share.scaler is not None):
+        what = "several processes" if share.processes > 1 else "dtype float16"
+        raise ToolkitError(f"objective: {config.objective} does not work with {what}")
 
 
 class _Teller:
@@ -148,8 +163,6 @@ def _identity(config: TrainConfig, rows: Rows) -> str:
 
 def _make_folder(folder: Path, identity: str, fresh: bool) -> None:
     """Make save_model_path ready: no mark of an older result, no checkpoint of another training."""
-    from ftagent.toolkit.loop import CHECKPOINTS
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).unlink(missing_ok=True)
@@ -158,11 +171,11 @@ def _make_folder(folder: Path, identity: str, fresh: bool) -> None:
     forget_others(folder / CHECKPOINTS, "" if fresh else identity)
 
 
-def _save(learner: Learner, config: TrainConfig, identity: str, summary: Summary, others: set[str]) -> None:
+def _save(learner: Learner, config: TrainConfig, identity: str, summary: Summary) -> None:
     folder = config.save_model_path
     with full_storage_is_told(str(folder), lambda: "free some space, and the same command goes on"):
         learner.write_with_tokenizer(folder)
-    save_result(folder, identity, summary, config, others)
+    save_result(folder, identity, summary, config, {METRICS})
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ import pytest
 
 from ftagent.toolkit.checkpoint import TENSORS
 from ftagent.toolkit.data import read_conversations
+from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.objectives.build import read_rows
 from ftagent.toolkit.train import train
 
 from .rows import conversations, write
-from .training import config, killed_after, losses, metrics, run, same, signalled_after, weights
+from .training import config, killed_after, losses, metrics, run, same, signalled_after
 
 pytestmark = [
     pytest.mark.model,
@@ -55,12 +57,14 @@ def independent_loss(model_path: Path, adapter: Path | None, rows: Path) -> floa
 
 
 def test_the_result_is_the_best_step_and_says_so(tiny: Path, tmp_path: Path) -> None:
-    held_out = conversations(tmp_path / "held_out.jsonl", 5)
+    pairs = [("Name a colour.", "blue"), ("Name a tree.", "an oak"), ("Say yes.", "yes")]
+    held_out = write(
+        tmp_path / "held_out.jsonl",
+        [{"messages": [{"role": "user", "content": a}, {"role": "assistant", "content": b}]} for a, b in pairs],
+    )
     values = {**TOO_FAST, "validation_share": 0.0, "validation_path": str(held_out), "keep_checkpoints": 2}
     lines = run(config(tiny, tmp_path, **values, checkpoint_steps=3))
-    validations = {
-        line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line and "best" in line
-    }
+    validations = {line["step"]: line["validation_loss"] for line in lines if "best" in line}
     summary = json.loads((tmp_path / "out/summary.json").read_text())
     steps = summary["steps"]
     assert list(validations) == [*range(2, steps, 2), steps]
@@ -92,12 +96,10 @@ def test_kept_checkpoints_load_as_adapters_and_tell_where_they_stand(tiny: Path,
 def test_a_share_is_held_out_by_the_seed_and_never_trained_on(tiny: Path, tmp_path: Path) -> None:
     parts = []
     for seed in (0, 0, 1):
-        from ftagent.toolkit.objectives.build import read_rows
-
         rows = read_rows(config(tiny, tmp_path, validation_share=0.25, seed=seed))
         assert (len(rows.train), len(rows.held_out)) == (9, 3)
         lines = [[row.line for row in part] for part in (rows.train, rows.held_out)]
-        assert sorted(sum(lines, [])) == list(range(1, 13))
+        assert sorted([*lines[0], *lines[1]]) == list(range(1, 13))
         parts.append(lines)
     assert parts[0] == parts[1] != parts[2]
 
@@ -181,13 +183,7 @@ def test_ctrl_c_ends_after_the_step(tiny: Path, tmp_path: Path, checkpoint_steps
 
 
 def test_a_held_out_file_that_cannot_be_used_is_named(tiny: Path, tmp_path: Path) -> None:
-    from ftagent.toolkit.errors import ToolkitError
-
     write(tmp_path / "v.jsonl", [{"messages": [{"role": "user", "content": "x"}]}])
     with pytest.raises(ToolkitError, match=r"v\.jsonl:1: "):
         run(config(tiny, tmp_path, validation_path=str(tmp_path / "v.jsonl")))
-    assert not weights_exist(tmp_path / "out")
-
-
-def weights_exist(folder: Path) -> bool:
-    return (folder / "adapter_model.safetensors").exists() and bool(weights(folder))
+    assert not (tmp_path / "out").exists()

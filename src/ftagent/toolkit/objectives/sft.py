@@ -23,7 +23,7 @@ class SupervisedObjective:
         """`loss` is the mean per label token in nats."""
         labels = sum(label != IGNORED for row in batch for label in row.labels[1:])
         total = 0.0
-        for pack in self.share.of(split_into_packs(batch, self.pack_tokens)):
+        for pack in split_into_packs(self.share.of(batch), self.pack_tokens):
             if pack.targets:
                 loss = summed_loss(model, pack) / labels
                 self.share.backward(loss)
