@@ -147,10 +147,10 @@ def upload(planned: Upload, hub: Hub, message: str = "") -> str:
 
 
 def _api(hub: Hub) -> Any:
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub import HfApi, utils
 
-    disable_progress_bars()
+    quiet: Any = utils
+    quiet.disable_progress_bars()
     return HfApi(endpoint=hub.address, token=hub.token, library_name="ftagent")
 
 

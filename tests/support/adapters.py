@@ -1,0 +1,22 @@
+"""Adapters that change what a model says, made by PEFT without training."""
+
+from pathlib import Path
+from typing import Any
+
+
+def make_adapter(base: Path, folder: Path, scale: float = 0.05, **settings: Any) -> Path:
+    """LoRA of rank 4 on every linear layer of `base`, with random weights; `settings` as LoraConfig names them."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    values: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    torch.manual_seed(3)
+    adapted = get_peft_model(model, LoraConfig(**{**values, **settings}))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, scale)
+    adapted.save_pretrained(str(folder))
+    return folder
