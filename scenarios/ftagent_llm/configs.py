@@ -7,6 +7,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ftagent.toolkit.config import TrainConfig
+
+NOT_CHOSEN: Mapping[str, Any] = {
+    # A preset may be a file of the workspace, and the model is the same for every experiment.
+    "model_name": "",
+    "split": "train",
+    "map_function": "auto",
+    "objective": "sft",
+    "verifier": "",
+    "report_to": "none",
+    "keep_checkpoints": 0,
+    # Every experiment trains on its whole budget, and scores come from the benchmark alone.
+    "validation_path": None,
+    "validation_split": None,
+    "validation_share": 0.0,
+    "early_stopping_patience": 0,
+    "then": {},
+}
+"""Keys of a training that are the same in every run: what would read, write or report elsewhere, among others."""
+WITHOUT_MEANING = frozenset({"epochs"}) | {
+    name for name in TrainConfig.model_fields if name.startswith(("validation_", "early_stopping_", "dpo_", "grpo_"))
+}
+"""Keys that nothing in the loop reads."""
+
 
 def read_yaml(text: str) -> dict[str, Any]:
     """The mapping in `text`; empty where it holds none or does not read."""

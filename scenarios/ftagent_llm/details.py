@@ -12,6 +12,7 @@ from ftagent.core.untrusted import untrusted
 from ftagent.evaluation.benchmark import Benchmark, TrainingRow, messages_of
 from ftagent.evaluation.prediction import Decoding
 from ftagent.toolkit.config import TrainConfig
+from ftagent.toolkit.presets import default_values
 from ftagent_llm.options import LlmOptions
 
 SAMPLES = 3
@@ -99,8 +100,11 @@ def _limits(options: LlmOptions, timeouts: Timeouts) -> str:
 
 def _keys(fixed: Collection[str]) -> str:
     properties = TrainConfig.model_json_schema()["properties"]
+    defaults = default_values()
+    full = defaults["when"]["full"]
     return "\n".join(
-        f"- {name}: {_values(schema)} (default {schema.get('default')})"
+        f"- {name}: {_values(schema)} (default {defaults[name]}"
+        + (f"; with method full {full[name]})" if name in full else ")")
         + (f"; {schema['description']}" if "description" in schema else "")
         for name, schema in properties.items()
         if name not in fixed

@@ -40,7 +40,7 @@ from ftagent.evaluation.prediction import (
 from ftagent.evaluation.registry import resolve_benchmark
 from ftagent.evaluation.scoring import mistakes, score_file
 from ftagent_llm.broker_help import broker_help
-from ftagent_llm.configs import layer_count, merged, read_yaml
+from ftagent_llm.configs import NOT_CHOSEN, WITHOUT_MEANING, layer_count, merged, read_yaml
 from ftagent_llm.data import TrainingData
 from ftagent_llm.details import describe_details
 from ftagent_llm.estimates import estimate_run
@@ -72,8 +72,8 @@ WRITTEN = (
 FILE_CONTRACT = """prepare_data.py: stdlib Python; reads raw rows {"id", "prompt", "answer", "solution"} as
 JSONL from the file named by FTAGENT_INPUT_TRAIN_ROWS, writes train.jsonl of {"messages": [{"role",
 "content"}, ...]}; `--limit N` makes it write at most N rows. train.yaml: keys of `python -m
-ftagent.toolkit.train` but for model_path, dataset_path, save_model_path, epochs, max_tokens and seed,
-which are set for every experiment alike."""
+ftagent.toolkit.train` but for model_path, dataset_path, save_model_path, epochs, max_tokens, seed and
+others that are set for every experiment alike."""
 
 
 class LlmScenario:
@@ -129,7 +129,7 @@ class LlmScenario:
 
     @cached_property
     def _details(self) -> str:
-        fixed = self._fixed(debug=False).keys() | {"epochs"}
+        fixed = self._fixed(debug=False).keys() | WITHOUT_MEANING
         models = broker_help() if self.asks_models else ""
         return describe_details(
             self.benchmark, self.data.by_dataset, self.decoding, self.options, self.context.timeouts, fixed, models
@@ -217,6 +217,7 @@ class LlmScenario:
             "device": self.options.device,
             "checkpoint_steps": 0 if debug else self.options.checkpoint_steps,
             "pack_tokens": self.options.pack_tokens,
+            **NOT_CHOSEN,
         }
 
     def _predict(self, candidate: Candidate, split: Split) -> list[Stage]:

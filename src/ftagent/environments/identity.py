@@ -30,10 +30,11 @@ def container_software(image: str, packages: Iterable[Path]) -> str:
 
 
 def own_code() -> str:
-    """Of the package's modules that commands execute."""
+    """Of the package's modules that commands execute, and of their defaults."""
     digest = hashlib.sha256()
-    for path in sorted((sandbox.package_folder() / "toolkit").rglob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
+    for path in sorted((sandbox.package_folder() / "toolkit").rglob("*")):
+        if path.suffix in (".py", ".yaml"):
+            digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""What `train` and `predict` share: one argument, JSON lines on stdout, one line for an error."""
+"""What `train` and `predict` share: one file, JSON lines on stdout, one line for an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ftagent.toolkit.config import ConfigType, load_config
 from ftagent.toolkit.errors import ToolkitError
@@ -26,17 +26,35 @@ def print_record(record: dict[str, Any]) -> None:
 def run_command(
     name: str, arguments: list[str], kind: type[ConfigType], action: Callable[[ConfigType, Emit], object]
 ) -> int:
-    """Load the one YAML file in `arguments`, do `action`; exit code 0, or 2 with one line on stderr."""
+    """Load the YAML file of `arguments`, under its `-o key=value`, and do `action`.
+
+    Returns the exit code: 0, or 2 with one line on stderr.
+    """
     # Threads that spin while they wait take the cores from each other; read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # They are about the insides of libraries, and nobody who runs a training can act on them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")
     try:
-        if len(arguments) != 1 or arguments[0].startswith("-"):
-            raise ToolkitError(f"usage: python -m ftagent.toolkit.{name} {name}.yaml")
-        action(load_config(Path(arguments[0]), kind), print_record)
+        path, overrides = _read_arguments(name, arguments)
+        action(load_config(path, kind, overrides), print_record)
     except ToolkitError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     return 0
+
+
+def _read_arguments(name: str, arguments: list[str]) -> tuple[Path, list[str]]:
+    import argparse
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            options = " [-o key=value]..." if name == "train" else ""
+            raise ToolkitError(f"{message}; usage: python -m ftagent.toolkit.{name} {name}.yaml{options}")
+
+    parser = Parser(add_help=False)
+    parser.add_argument("file", type=Path)
+    if name == "train":
+        parser.add_argument("-o", dest="overrides", action="append", default=[])
+    given = parser.parse_args(arguments)
+    return given.file, getattr(given, "overrides", [])

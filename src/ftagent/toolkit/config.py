@@ -1,79 +1,159 @@
-"""The YAML files of `train` and `predict`: every key, its type, its default and its bounds.
+"""The YAML files of `train` and `predict`: every key, its type and its bounds.
 
-Nothing that changes a result is hidden in code: what is not a key here is not a choice.
+Nothing that changes a result is hidden in code: what is not a key here is not a choice. The defaults of a training
+are in train_args/default.yaml, and presets.py says how presets, config.yaml and `-o` come on top.
 """
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.presets import Method, ObjectiveName, Stack, complete, stack, unknown_key
+from ftagent.toolkit.yaml_files import Layer, read_layer
 
-Dtype = Literal["auto", "float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+_DTYPE = "auto: bfloat16 on a GPU that has it, float32 elsewhere; float16 needs a GPU"
+_DEVICE = "auto: cuda where torch sees a GPU, else cpu"
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
-    dtype: Dtype = Field("auto", description="auto: bfloat16 on a GPU that has it, float32 elsewhere")
-    device: Device = Field("auto", description="auto: cuda where torch sees a GPU, else cpu")
-    seed: int = Field(0, ge=0, lt=2**32)
+
+class Then(_Config):
+    """What `ftagent train --then` does after the training; only the keys of the steps that are asked for matter."""
+
+    benchmark: str = Field("", description="evaluate: what to score on")
+    split: Literal["validation", "test"] = Field("validation", description="evaluate: items to score on")
+    limit: int | None = Field(None, ge=1, description="evaluate: items at most")
+    script: Path | None = Field(None, description="chat-script: a conversation whose user turns are played")
+    answers: Path | None = Field(None, description="chat-script: file for the answers")
+    merge_path: Path | None = Field(None, description="merge: folder for the merged model")
+    merge_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="merge: of its weights; auto: as the base has them"
+    )
 
 
 class TrainConfig(_Config):
-    """`python -m ftagent.toolkit.train train.yaml`. Exactly one of `epochs` and `max_tokens` is given."""
+    """`ftagent train config.yaml`. Exactly one of `epochs` and `max_tokens` is given."""
 
+    model_name: str = Field(description="preset: train_args/<model_name>.yaml; empty: the defaults alone")
     model_path: str = Field(min_length=1, description="folder with config, tokenizer and safetensors, or a hub id")
-    dataset_path: Path = Field(description='JSONL, one {"messages": [{"role", "content"}, ...]} a line')
+    dataset_path: str = Field(min_length=1, description="file or folder of conversations, or a data set of the hub")
+    split: str = Field(min_length=1, description="part of the data, such as train or train[:100]")
     save_model_path: Path = Field(description="folder: adapter or weights, tokenizer, metrics.jsonl, checkpoints")
 
-    method: Literal["lora", "full"] = "lora"
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the adapters")
-    layers: int = Field(0, ge=0, description="adapters on the last N transformer layers; 0 is all")
+    map_function: str = Field(min_length=1, description="how conversations become text: auto, a family or a plug-in")
+    thinking: Literal["split_turns", "keep_all", "last_only", "drop"] = Field(
+        description="reasoning of earlier turns: each turn in the context it will have, all kept, last kept, none"
+    )
+
+    objective: ObjectiveName = Field(description="supervised, from preferences, or from a verifier's rewards")
+    method: Method = Field(description="all weights, or adapters; qlora: over a 4-bit base, needs a GPU")
+    rank: int = Field(ge=1, description="of the adapters")
+    alpha: float = Field(gt=0, description="adapters are scaled by alpha/rank")
+    dropout: float = Field(ge=0, lt=1, description="of the adapters")
+    rslora: bool = Field(description="scale adapters by alpha/sqrt(rank)")
+    layers: int = Field(ge=0, description="adapters on the last N transformer layers; 0 is all")
     target_modules: Literal["all-linear"] | list[str] = Field(
-        "all-linear", description="names of linear modules inside the layers, for example [q_proj, v_proj]"
+        description="names of linear modules inside the layers, for example [q_proj, v_proj]"
     )
 
-    learning_rate: float = Field(1e-3, gt=0)
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="after the warm-up; to 0")
-    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps")
-    weight_decay: float = Field(0.0, ge=0)
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-8, gt=0)
-    max_grad_norm: float = Field(1.0, ge=0, description="0 is no clipping")
+    learning_rate: float = Field(gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = Field(description="after the warm-up; to 0")
+    warmup_ratio: float = Field(ge=0, lt=1, description="share of the steps")
+    weight_decay: float = Field(ge=0)
+    adam_beta1: float = Field(ge=0, lt=1)
+    adam_beta2: float = Field(ge=0, lt=1)
+    adam_epsilon: float = Field(gt=0)
+    max_grad_norm: float = Field(ge=0, description="0 is no clipping")
 
-    epochs: float | None = Field(None, gt=0)
+    epochs: float | None = Field(gt=0, description="times that the data is seen")
     max_tokens: int | None = Field(
-        None, ge=1, description="tokens seen, without padding; data is repeated or cut to meet it exactly"
+        ge=1, description="tokens seen, without padding; data is repeated or cut to meet it exactly"
     )
-    batch_size: int = Field(8, ge=1, description="rows per optimiser step, times gradient_accumulation")
-    gradient_accumulation: int = Field(1, ge=1)
-    max_length: int = Field(1024, ge=2, description="tokens per row; longer rows lose their end")
+    batch_size: int = Field(ge=1, description="rows per optimiser step, times gradient_accumulation")
+    gradient_accumulation: int = Field(ge=1)
+    max_length: int = Field(ge=2, description="tokens per row; longer rows lose their end")
     pack_tokens: int = Field(
-        2048, ge=1, description="most tokens in one forward pass unless one row is longer; bounds memory only"
+        ge=1, description="most tokens in one forward pass unless one row is longer; bounds memory only"
+    )
+    gradient_checkpointing: bool = Field(description="less memory, more time, the same result")
+
+    dtype: Dtype = Field(description=_DTYPE)
+    device: Device = Field(description=_DEVICE)
+    seed: int = Field(ge=0, lt=2**32)
+
+    checkpoint_steps: int = Field(ge=0, description="optimiser steps between checkpoints; 0 is none")
+    keep_checkpoints: int = Field(ge=0, description="newest kept, also when done, and the best; 0: none when done")
+    log_steps: int = Field(ge=1, description="optimiser steps per line of metrics.jsonl")
+    report_to: Literal["none", "tensorboard", "wandb", "mlflow", "trackio"] = Field(
+        description="where curves are drawn while it runs"
     )
 
-    checkpoint_steps: int = Field(0, ge=0, description="optimiser steps between checkpoints; 0 is none")
-    log_steps: int = Field(1, ge=1, description="optimiser steps per line of metrics.jsonl")
+    validation_path: str | None = Field(min_length=1, description="held-out rows: a file, folder or data set")
+    validation_split: str | None = Field(min_length=1, description="held-out rows: another split of dataset_path")
+    validation_share: float = Field(ge=0, lt=1, description="held-out rows: a share of dataset_path, by the seed")
+    validation_steps: int = Field(ge=1, description="optimiser steps between validations; one more at the end")
+    early_stopping_patience: int = Field(ge=0, description="validations without improvement before the end; 0 is off")
+    early_stopping_min_delta: float = Field(ge=0, description="least fall of the validation loss that counts")
+
+    dpo_beta: float = Field(gt=0, description="how close to the reference model")
+    dpo_loss: Literal["sigmoid", "hinge", "ipo"] = Field(description="of the difference of log-ratios")
+    dpo_label_smoothing: float = Field(ge=0, lt=0.5, description="share of preferences taken to be wrong")
+
+    verifier: str = Field(description="what judges replies of grpo: its name; the data has the answers")
+    grpo_group_size: int = Field(ge=2, description="replies per problem")
+    grpo_max_new_tokens: int = Field(ge=1, description="of a reply")
+    grpo_temperature: float = Field(gt=0, description="of sampling replies")
+    grpo_top_p: float = Field(gt=0, le=1, description="of sampling replies")
+    grpo_kl: float = Field(ge=0, description="weight of the distance to the reference model; 0 needs no reference")
+    grpo_clip: float = Field(gt=0, lt=1, description="bound of the probability ratio")
+    grpo_updates: int = Field(ge=1, description="optimiser steps per set of replies")
+    grpo_scale_rewards: bool = Field(description="divide advantages by their group's standard deviation")
+
+    then: Then = Field(
+        description="what --then needs: benchmark, split, limit, script, answers, merge_path, merge_dtype"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, values: Any) -> Any:
+        return complete(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
-    def _one_length(self) -> TrainConfig:
+    def _consistent(self) -> TrainConfig:
         if (self.epochs is None) == (self.max_tokens is None):
             raise ValueError("give exactly one of epochs and max_tokens")
+        held_out = (self.validation_path, self.validation_split, self.validation_share)
+        if sum(map(bool, held_out)) > 1:
+            raise ValueError("give at most one of validation_path, validation_split and validation_share")
+        if self.early_stopping_patience and not any(held_out):
+            raise ValueError(
+                "early_stopping_patience needs held-out rows: validation_path, validation_split or validation_share"
+            )
+        if self.objective == "grpo" and not self.verifier:
+            raise ValueError("objective grpo needs a verifier")
         return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are held-out rows."""
+        return bool(self.validation_path or self.validation_split or self.validation_share)
 
 
 class PredictConfig(_Config):
     """`python -m ftagent.toolkit.predict predict.yaml`."""
 
+    dtype: Dtype = Field("auto", description=_DTYPE)
+    device: Device = Field("auto", description=_DEVICE)
+    seed: int = Field(0, ge=0, lt=2**32)
     model: str = Field(min_length=1, description="folder with config, tokenizer and safetensors, or a hub id")
     adapter: str | None = Field(None, description="folder of a LoRA adapter (safetensors)")
     questions: Path = Field(description='JSONL, one {"id", "messages"} a line')
@@ -96,41 +176,44 @@ class PredictConfig(_Config):
 ConfigType = TypeVar("ConfigType", TrainConfig, PredictConfig)
 
 
-def load_config(path: Path, kind: type[ConfigType]) -> ConfigType:
-    """Read and validate a YAML file. Raises ToolkitError: one line with file, key and what would be right."""
-    import yaml
+def load_config(path: Path, kind: type[ConfigType], overrides: Sequence[str] = ()) -> ConfigType:
+    """Read and validate a YAML file; a training's over its preset and the defaults, under `overrides` (`key=value`).
 
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ToolkitError(f"{path}: cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ToolkitError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ToolkitError(f"{path}: must be a mapping of keys to values, not {type(values).__name__}")
-    return validate_config(values, kind, str(path))
+    Raises ToolkitError: one line with file, line, key and what would be right.
+    """
+    main = read_layer(path)
+    if kind is TrainConfig:
+        return _validate(stack(main, overrides, path.parent), kind)
+    return _validate(Stack(dict(main.values), [main], main), kind)
 
 
 def validate_config(values: dict[Any, Any], kind: type[ConfigType], source: str) -> ConfigType:
     """`values` as a config. Raises ToolkitError; unknown keys come with the nearest valid one."""
-    unknown = [str(key) for key in values if key not in kind.model_fields]
+    main = Layer(source, {str(key): value for key, value in values.items()})
+    return _validate(stack(main) if kind is TrainConfig else Stack(dict(main.values), [main], main), kind)
+
+
+def _validate(given: Stack, kind: type[ConfigType]) -> ConfigType:
+    unknown = [
+        f"{layer.place(key)}: {key}: {unknown_key(key, kind.model_fields)}"
+        for layer in given.layers for key in layer.values if key not in kind.model_fields
+    ]  # fmt: skip
     if unknown:
-        raise ToolkitError(f"{source}: " + "; ".join(_unknown_key(key, kind) for key in unknown))
+        raise ToolkitError("; ".join(unknown))
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(given.values)
     except ValidationError as error:
-        raise ToolkitError(f"{source}: " + "; ".join(_problem(item) for item in error.errors())) from error
+        raise ToolkitError("; ".join(_problem(item, given) for item in error.errors())) from error
 
 
-def _unknown_key(key: str, kind: type[BaseModel]) -> str:
-    near = difflib.get_close_matches(key, list(kind.model_fields), n=1, cutoff=0.5)
-    if near:
-        return f"unknown key {key!r}; did you mean {near[0]!r}?"
-    return f"unknown key {key!r}; valid keys: {', '.join(sorted(kind.model_fields))}"
-
-
-def _problem(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"])
+def _problem(item: Any, given: Stack) -> str:
+    # Parts such as literal['all-linear'] name a branch of a union, not a key.
+    path = [str(part) for part in item["loc"] if not set("[(") & set(str(part))]
+    place = given.main.source if item["type"] == "missing" else given.place(*path)
+    key = ".".join(path)
+    if item["type"] == "missing":
+        return f"{place}: {key}: is missing"
+    if item["type"] == "extra_forbidden" and path[0] == "then":
+        return f"{place}: {key}: {unknown_key(path[-1], Then.model_fields)}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    given = "" if not place or item["type"] == "missing" else f", not {item['input']!r}"
-    return f"{place}: {message}{given}" if place else message
+    return f"{place}: {key}: {message}, not {item['input']!r}" if key else f"{place}: {message}"

@@ -29,8 +29,8 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Hex digest of a JSON value; the order of keys does not matter."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    """Hex digest of a JSON value; the order of keys does not matter. What JSON does not know counts as its text."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def mark_complete(folder: Path, identity: str, names: list[str]) -> None:

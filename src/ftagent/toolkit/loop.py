@@ -32,6 +32,9 @@ class Objective(Protocol):
     def tokens(self, batch: Batch) -> int:
         """Tokens of `batch` that the model sees, padding apart."""
 
+    def held_out_loss(self, model: Any, batches: Sequence[Batch]) -> float:
+        """The loss over all of `batches` together, with `model` in eval mode and without gradients; lower is better."""
+
 
 @dataclass(frozen=True)
 class Training:

@@ -24,12 +24,14 @@ def choose_device(device: Device) -> str:
 
 
 def choose_dtype(dtype: Dtype, device: str) -> Any:
-    """A torch dtype for `device`."""
+    """A torch dtype for `device`. Raises ToolkitError for float16 on a CPU."""
     import torch
 
     if dtype == "auto":
         return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if dtype == "float16" and device == "cpu":
+        raise ToolkitError("dtype: float16 needs a GPU; a CPU computes in float32 or bfloat16")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
 def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:

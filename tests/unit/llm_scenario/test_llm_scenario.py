@@ -122,6 +122,27 @@ def test_fixed_keys_win_over_an_experiments_own(tmp_path: Path, model: Path) -> 
     assert "epochs" not in values
 
 
+def test_an_experiment_cannot_read_or_write_elsewhere(tmp_path: Path, model: Path) -> None:
+    """Neither through keys of its own nor through a preset in its workspace."""
+    scenario = make(tmp_path, model)
+    keys = {
+        "validation_path": "/etc/passwd", "report_to": "wandb", "keep_checkpoints": 9, "model_name": "own",
+        "split": "test", "then": {"merge_path": "/tmp/merged"}, "map_function": "other", "objective": "dpo",
+    }  # fmt: skip
+    candidate = Candidate(0, {"train.yaml": yaml.safe_dump(keys), "train_args/own.yaml": "rank: 1\n"})
+    honest, moved = (scenario.stages(one, "full")[1] for one in (Candidate(0, {"train.yaml": ""}), candidate))
+    assert honest.files == moved.files
+    (tmp_path / "train_args").mkdir()
+    for name in ("own", "default"):
+        (tmp_path / f"train_args/{name}.yaml").write_text("rank: 1\nvalidation_path: /etc/passwd\n")
+    (tmp_path / "train_stage.yaml").write_text(moved.files["train_stage.yaml"])
+    config = load_config(tmp_path / "train_stage.yaml", TrainConfig)
+    assert (config.rank, config.validation_path, config.report_to) == (16, None, "none")
+    told = {line.split(":")[0] for line in scenario.brief().details.splitlines() if line.startswith("- ")}
+    assert {"- rank", "- thinking", "- gradient_checkpointing"} <= told
+    assert not {f"- {key}" for key in keys} & told
+
+
 def test_the_baseline_predicts_with_the_same_decoding_and_never_trains(tmp_path: Path, model: Path) -> None:
     scenario = make(tmp_path, model)
     assert scenario.stages(scenario.baseline(), "full") == []
@@ -199,7 +220,7 @@ def test_the_brief_tells_what_writing_files_takes(tmp_path: Path, model: Path) -
         "trains on exactly 1234 tokens",
         "Memory of one command: 700 MiB",
         "- schedule: linear, cosine, constant (default linear); after the warm-up; to 0",
-        "- learning_rate: number > 0 (default 0.001)",
+        "- learning_rate: number > 0 (default 0.001; with method full 3e-05)",
         '"id": "train-0"',
     ):
         assert words in brief.details, words

@@ -22,15 +22,27 @@ def test_a_complete_file_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (TRAIN + "epochs: 1\nlearning_rat: 1\n", "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
-        (TRAIN + "epochs: 1\nzzz: 1\n", "unknown key 'zzz'; valid keys: adam_beta1, "),
+        (TRAIN + "epochs: 1\nlearning_rat: 1\n", ":5: learning_rat: unknown key; did you mean 'learning_rate'?"),
+        (TRAIN + "epochs: 1\nzzz: 1\n", ":5: zzz: unknown key; valid keys: adam_beta1, "),
         (TRAIN, "give exactly one of epochs and max_tokens"),
         (TRAIN + "epochs: 1\nmax_tokens: 1\n", "give exactly one of epochs and max_tokens"),
-        (TRAIN + "epochs: 1\nrank: 0\n", "rank: Input should be greater than or equal to 1, not 0"),
-        (TRAIN + "epochs: 1\nschedule: square\n", "schedule: Input should be 'linear', 'cosine' or 'constant'"),
-        ("model_path: m\nsave_model_path: out\nepochs: 1\n", "dataset_path: Field required"),
+        (TRAIN + "epochs: 1\nrank: 0\n", ":5: rank: Input should be greater than or equal to 1, not 0"),
+        (TRAIN + "epochs: 1\nschedule: square\n", ":5: schedule: Input should be 'linear', 'cosine' or 'constant'"),
+        ("model_path: m\nsave_model_path: out\nepochs: 1\n", "dataset_path: is missing"),
         ("- a\n", "must be a mapping of keys to values, not list"),
-        ("a: [\n", "not YAML"),
+        ("", "must be a mapping of keys to values, not nothing"),
+        ("a: [\n", ":2:1: not YAML: while parsing a flow node"),
+        (TRAIN + "epochs: 1\nrank: 4\nrank: 8\n", ":6: rank: stands twice, first in line 5"),
+        (TRAIN + "epochs: .nan\n", ":4: epochs: Input should be a finite number"),
+        (TRAIN + "epochs: 1\nthen:\n  bench: gsm8k\n", ":6: then.bench: unknown key; did you mean 'benchmark'?"),
+        (TRAIN + "epochs: 1\ntarget_modules: [1]\n", ":5: target_modules"),
+        (TRAIN + "epochs: 1\nwhen: {full: {rank: 3}}\n", ":5: when: unknown key"),
+        (TRAIN + "epochs: 1\nobjective: grpo\n", "objective grpo needs a verifier"),
+        (TRAIN + "epochs: 1\nearly_stopping_patience: 2\n", "early_stopping_patience needs held-out rows"),
+        (
+            TRAIN + "epochs: 1\nvalidation_path: v\nvalidation_share: 0.1\n",
+            "give at most one of validation_path, validation_split and validation_share",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line_that_says_where(tmp_path: Path, text: str, says: str) -> None:

@@ -211,7 +211,7 @@ def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None
     command = [sys.executable, "-m", "ftagent.toolkit.train", str(tmp_path / "train.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ, check=False)
     assert done.returncode == 2
-    assert done.stderr == f"error: {tmp_path / 'train.yaml'}: unknown key 'rang'; did you mean 'rank'?\n"
+    assert done.stderr == f"error: {tmp_path / 'train.yaml'}:2: rang: unknown key; did you mean 'rank'?\n"
 
 
 def test_schedules_warm_up_and_end_near_zero(tiny: Path, tmp_path: Path) -> None:

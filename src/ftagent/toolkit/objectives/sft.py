@@ -30,3 +30,16 @@ class SupervisedObjective:
 
     def tokens(self, batch: Sequence[Row]) -> int:
         return sum(len(row.ids) for row in batch)
+
+    def held_out_loss(self, model: Any, batches: Sequence[Sequence[Row]]) -> float:
+        """The mean per label token in nats, over all of them."""
+        import torch
+
+        total, labels = 0.0, 0
+        with torch.no_grad():
+            for batch in batches:
+                for pack in split_into_packs(batch, self.pack_tokens):
+                    if pack.targets:
+                        total += summed_loss(model, pack).item()
+                        labels += len(pack.targets)
+        return total / labels

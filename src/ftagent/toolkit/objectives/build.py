@@ -1,0 +1,90 @@
+"""From a config to what is trained on: its rows, and the objective with a batch for each optimiser step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ftagent.toolkit.config import TrainConfig
+from ftagent.toolkit.data import read_conversations
+from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.files import fingerprint
+from ftagent.toolkit.loop import Batch, Objective
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What was read: conversations of sft, preferences of dpo, problems of grpo. `held_out`: for validation.
+
+    `source` and `held_out_source` name the files in messages.
+    """
+
+    train: Sequence[Any]
+    held_out: Sequence[Any]
+    source: str
+    held_out_source: str
+
+    def fingerprint(self) -> str:
+        """Of their content, wherever they lie."""
+        return fingerprint([[vars(row) for row in rows] for rows in (self.train, self.held_out)])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`batches`: one an optimiser step. `held_out`: batches for validation. `numbers`: what a summary says of them."""
+
+    objective: Objective
+    batches: Sequence[Batch]
+    held_out: Sequence[Batch]
+    numbers: Mapping[str, int]
+
+
+def read_rows(config: TrainConfig) -> Rows:
+    """The rows of `config`'s objective. Raises ToolkitError with file and line."""
+    read = _reader(config)
+    source = config.dataset_path
+    rows = read(source, config.split)
+    if config.validation_path:
+        return Rows(rows, read(config.validation_path, "train"), source, config.validation_path)
+    if config.validation_split:
+        return Rows(rows, read(source, config.validation_split), source, source)
+    held_out = round(len(rows) * config.validation_share)
+    if config.validation_share and not 0 < held_out < len(rows):
+        raise ToolkitError(f"validation_share: {config.validation_share} of {len(rows)} rows leaves one part empty")
+    order = list(range(len(rows)))
+    random.Random(f"{config.seed}/held out").shuffle(order)
+    chosen = set(order[:held_out])
+    return Rows(
+        [row for index, row in enumerate(rows) if index not in chosen],
+        [row for index, row in enumerate(rows) if index in chosen],
+        source,
+        source,
+    )
+
+
+def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows) -> Prepared:
+    """Objective and batches. `model` has no adapter yet: it is the reference of dpo and grpo.
+
+    Raises ToolkitError for rows that cannot be encoded or leave nothing to learn.
+    """
+    if config.objective == "sft":
+        from ftagent.toolkit.models import can_pack
+        from ftagent.toolkit.objectives.sft import SupervisedObjective
+        from ftagent.toolkit.objectives.sft_rows import batches_of, encode, held_out_batches
+
+        encoded = encode(model, tokenizer, rows.train, config, rows.source)
+        batches, numbers = batches_of(encoded, config, rows.source)
+        unseen = encode(model, tokenizer, rows.held_out, config, rows.held_out_source) if rows.held_out else []
+        held_out = held_out_batches(unseen, config, rows.held_out_source)
+        objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0)
+        return Prepared(objective, batches, held_out, numbers)
+    raise ToolkitError(f"objective: {config.objective} is not there yet")
+
+
+def _reader(config: TrainConfig) -> Any:
+    if config.objective == "sft":
+        return lambda source, split: read_conversations(Path(source))
+    raise ToolkitError(f"objective: {config.objective} is not there yet")
