@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,13 @@ def merge(base: Path, adapter: Path, out: Path, dtype: str, emit: Emit) -> Merge
     loaded back and has to give the adapter's logits on the probes. Raises UnequalMerge when it does not, ToolkitError
     for what cannot be merged: a mismatch, an `out` that is not empty, a full disk.
     """
+    with warnings.catch_warnings():
+        # They are about the insides of libraries, and that tied weights need care: the proof sees to that.
+        warnings.filterwarnings("ignore", module=r"(transformers|peft)\.")
+        return _merge(base, adapter, out, dtype, emit)
+
+
+def _merge(base: Path, adapter: Path, out: Path, dtype: str, emit: Emit) -> Merged:
     kept = _prepare(out)
     emit({"event": "checking", "base": str(base), "adapter": str(adapter)})
     chosen = _check(base, adapter, dtype)

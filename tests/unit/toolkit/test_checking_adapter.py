@@ -12,7 +12,7 @@ import pytest
 
 from ftagent.toolkit.checking import Options, check_folder, check_pair
 from ftagent.toolkit.errors import ToolkitError
-from tests.support.adapters import make_adapter
+from support.adapters import make_adapter
 
 pytestmark = pytest.mark.model
 QUICK = Options(memory=False)

@@ -76,7 +76,8 @@ def check_fit(adapter: Adapter, base: Path, model: Any) -> list[Finding]:
     modules = dict(model.named_modules())
     absent, wrong = [], []
     for name, (_, tensor) in adapter.weights.tensors.items():
-        inner = name.removeprefix(PREFIX)
+        # PEFT wraps an embedding that it adapts and saves it whole.
+        inner = name.removeprefix(PREFIX).replace(".base_layer.", ".")
         part = PARTS.search(inner)
         target = modules.get(inner[: part.start()] if part else inner.removesuffix(".weight").removesuffix(".bias"))
         if target is None or getattr(target, "weight", None) is None:

@@ -171,6 +171,6 @@ def _with_uses(checked: Checked, options: Options) -> Checked:
 
 def default_rank() -> int:
     """Of LoRA, where train.yaml does not say."""
-    from ftagent.toolkit.config import TrainConfig
+    from ftagent.toolkit.presets import default_values
 
-    return int(TrainConfig.model_fields["rank"].default)
+    return int(default_values()["rank"])
