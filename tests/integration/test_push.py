@@ -11,7 +11,7 @@ import pytest
 
 from ftagent.cli import run as command_line
 from ftagent.toolkit.files import mark_complete
-from support.adapters import make_adapter
+from support.adapters import make_adapter, make_base
 from support.hub_server import TOKEN, HubServer, Repository, running_hub
 
 pytestmark = [
@@ -42,9 +42,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def push(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Push:
+def push(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Push:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
@@ -60,20 +58,7 @@ def push(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small base model without a tokenizer's files is no model; so a byte-level one is made. And an adapter."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    base = tmp_path_factory.mktemp("base")
-    config = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, bos_token_id=None, eos_token_id=256)  # fmt: skip
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(base)
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    raw = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
-    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>").save_pretrained(base)
+    base = make_base(tmp_path_factory.mktemp("base"))
     return base, make_adapter(base, tmp_path_factory.mktemp("adapter"))
 
 

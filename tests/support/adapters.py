@@ -1,8 +1,25 @@
-"""Adapters that change what a model says, made by PEFT without training."""
+"""A small base model, and adapters that change what a model says, made by PEFT without training."""
 
 import warnings
 from pathlib import Path
 from typing import Any
+
+
+def make_base(folder: Path) -> Path:
+    """A Llama of two layers with random weights, whose tokens are bytes."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    config = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, bos_token_id=None, eos_token_id=256)  # fmt: skip
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    raw = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>").save_pretrained(folder)
+    return folder
 
 
 def make_adapter(base: Path, folder: Path, scale: float = 0.05, **settings: Any) -> Path:

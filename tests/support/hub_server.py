@@ -131,9 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._send(self._describe(name, repository, branch))
             case ["tree", branch] if branch in repository.branches:
                 files = repository.branches[branch].items()
-                return self._send([
-                    {"type": "file", "path": path, "size": len(content), "oid": "0" * 40} for path, content in files
-                ])
+                return self._send(
+                    [{"type": "file", "path": path, "size": len(content), "oid": "0" * 40} for path, content in files]
+                )
             case ["branch", branch] if branch in repository.branches:
                 return self._refuse(409, f"Reference already exists: {branch}")
             case ["branch", branch]:

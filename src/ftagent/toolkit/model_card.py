@@ -43,6 +43,7 @@ def merged_card(base: Path, adapter: Path, sources: Mapping[str, Mapping[str, st
         f"| equal top tokens | {proof.agreement:.1%} | {limit.agreement:.0%} |",
         "",
         f"The adapter itself moves the base model by a mean KL of {proof.adapter_kl:.3g} nats a token.",
+        *(["", f"Note: {proof.note}."] if proof.note else []),
         "",
         "## Sources",
         "",

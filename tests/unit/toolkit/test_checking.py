@@ -307,7 +307,7 @@ def test_every_flipped_byte_of_a_header_is_found(sharded: Path, tmp_path: Path) 
         except DamagedHeader:
             continue
         if found == whole:
-            unseen.append((position, flipped[:8 + length][position - 10 : position + 10]))
+            unseen.append((position, flipped[: 8 + length][position - 10 : position + 10]))
     assert unseen == []
 
 

@@ -20,6 +20,8 @@ from support.adapters import make_adapter
 pytestmark = [
     pytest.mark.model,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    # Where a test itself loads such an adapter.
+    pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning"),
 ]
 KINDS: dict[str, dict[str, Any]] = {
     "lora": {},
@@ -70,6 +72,7 @@ def test_dtypes_and_what_is_written(tiny: Path, adapter: Path, tmp_path: Path, d
     record = json.loads((tmp_path / "out/merge.json").read_text())
     assert record["proof"] == done.proof.document()
     assert record["proof"]["kl"] <= TOLERANCES[dtype].kl < record["proof"]["adapter_kl"]
+    assert done.proof.note == ""
     card = (tmp_path / "out/README.md").read_text()
     assert f"{done.proof.kl:.3g} | {TOLERANCES[dtype].kl:g}" in card
     assert record["sources"]["adapter"]["adapter_model.safetensors"] in card
@@ -115,11 +118,18 @@ def test_the_proof_tells_adapter_and_base_apart(tiny: Path, adapter: Path, token
     assert "not finite" in compare(wanted, spoiled, plain, dtype).problem
 
 
+def test_rounding_that_swallows_the_adapter_is_noted(tiny: Path, tmp_path: Path) -> None:
+    adapter = make_adapter(tiny, tmp_path / "a", scale=1e-5)
+    done = merged(tiny, adapter, tmp_path / "out", "bfloat16")
+    assert "merge to float32" in done.proof.note
+    assert done.proof.note in (tmp_path / "out/README.md").read_text()
+
+
 def test_a_mismatch_is_refused(tiny: Path, adapter: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(adapter, tmp_path / "a"))
     settings = json.loads((other / "adapter_config.json").read_text())
     (other / "adapter_config.json").write_text(json.dumps({**settings, "r": 5}))
-    with pytest.raises(ToolkitError, match="cannot be merged into .*adapter rank: adapter_config.json says 5"):
+    with pytest.raises(ToolkitError, match=r"cannot be merged into .*adapter rank: adapter_config.json says 5"):
         merged(tiny, other, tmp_path / "out")
     with pytest.raises(ToolkitError, match="cannot be looked at"):
         merged(tiny, tmp_path / "absent", tmp_path / "out")

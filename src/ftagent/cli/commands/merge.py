@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,9 @@ def merge(
     from ftagent.toolkit import merging
 
     try:
-        done = merging.merge(path, Path(adapter), Path(out), dtype, _silent if json_ else _tell)
+        done = merging.merge(
+            path, Path(adapter), Path(out), dtype, _tell if sys.stderr.isatty() and not json_ else _silent
+        )
     except merging.UnequalMerge as error:
         raise FtagentError(str(error)) from error
     if json_:
@@ -48,6 +51,8 @@ def merge(
         f"{out}: {done.dtype}; logits differ by {proof.max_difference:.3g} at most, KL {proof.kl:.3g}, "
         f"{proof.agreement:.1%} of {proof.tokens} top tokens agree"
     )
+    if proof.note:
+        typer.echo(f"note: {proof.note}", err=True)
 
 
 def _silent(record: dict[str, Any]) -> None: ...
