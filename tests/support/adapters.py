@@ -36,7 +36,7 @@ def make_adapter(base: Path, folder: Path, scale: float = 0.05, **settings: Any)
         warnings.simplefilter("ignore")
         adapted = get_peft_model(model, LoraConfig(**{**values, **settings}))
         for name, parameter in adapted.named_parameters():
-            if "lora_B" in name:
+            if "lora_B" in name or "lora_embedding_A" in name:
                 parameter.data.normal_(0, scale)
         adapted.save_pretrained(str(folder))
     return folder

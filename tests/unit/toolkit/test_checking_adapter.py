@@ -91,6 +91,19 @@ def test_a_saved_embedding_of_another_vocabulary_does_not_fit(tiny: Path, tmp_pa
     assert "model.embed_tokens.weight [49280, 48] on [49152, 48]" in told(tiny, adapter)["adapter shapes"]
 
 
+def test_tokens_that_the_base_has_no_embedding_for(tiny: Path, copy: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    tokenizer.save_pretrained(copy)
+    assert by_check(tiny, copy)["adapter vocabulary"][0] == "ok"
+    tokenizer.add_tokens(["<tool>"])
+    tokenizer.save_pretrained(copy)
+    assert "1 tokens have ids beyond" in told(tiny, copy)["adapter vocabulary"]
+    (copy / "tokenizer.json").write_text("{")
+    assert "does not load" in told(tiny, copy)["adapter tokenizer"]
+
+
 def test_a_base_of_another_name_warns(tiny: Path, copy: Path) -> None:
     configure(copy, base_model_name_or_path="Qwen/Qwen3-8B")
     assert by_check(tiny, copy)["adapter base"][0] == "warning"

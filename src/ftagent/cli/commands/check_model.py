@@ -31,7 +31,7 @@ def check_model(
     deep: Annotated[bool, typer.Option("--deep", help="Read every weight: none may be NaN or infinite.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Check that a model is whole and can be used, and the memory that it takes.
+    """Check that a model is whole and what memory it takes.
 
     Exit code 0: no fault; 1: faults; 2: there is nothing to look at.
     """

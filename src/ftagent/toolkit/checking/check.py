@@ -94,17 +94,20 @@ def check_pair(base: Path, folder: Path, options: Options | None = None) -> Chec
     adapter = check_adapter(folder)
     found = [*checked.findings, *adapter.findings]
     found += _values(adapter.weights) if options is not None and options.deep else []
-    found += _fit(adapter, checked)
+    found += _fit(adapter, folder, checked)
     return Checked(
         base, "model", tuple(found), checked.weights, checked.model, folder, checked.trainable, checked.device,
         checked.needs,
     )  # fmt: skip
 
 
-def _fit(adapter: Adapter, checked: Checked) -> list[Finding]:
+def _fit(adapter: Adapter, folder: Path, checked: Checked) -> list[Finding]:
     if checked.model is None:
         return [fault("adapter fit", "the base model's architecture is not known", "a base model without faults")]
-    return check_fit(adapter, checked.path, checked.model)
+    from ftagent.toolkit.checking.vocabulary import check_adapter_vocabulary
+
+    found = check_fit(adapter, checked.path, checked.model)
+    return [*found, *check_adapter_vocabulary(folder, checked.model)]
 
 
 def _require_folder(folder: Path) -> None:

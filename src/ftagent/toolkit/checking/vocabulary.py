@@ -38,6 +38,17 @@ def check_tokenizer(folder: Path, model: Any) -> tuple[list[Finding], Any]:
     return findings + _check_special(tokenizer, model) + _check_template(tokenizer), tokenizer
 
 
+def check_adapter_vocabulary(folder: Path, model: Any) -> list[Finding]:
+    """The tokenizer beside an adapter, where there is one: its tokens must be among the embeddings of `model`."""
+    if not any(any(folder.glob(name)) for name in TOKENIZERS):
+        return []
+    try:
+        found = _check_vocabulary(load_tokenizer(folder), model)
+    except Exception as error:  # noqa: BLE001  # each kind of tokenizer fails in its own way
+        found = [fault("tokenizer", f"does not load: {one_line(error)}", "the tokenizer of the base model")]
+    return [Finding(f"adapter {finding.check}", finding.status, finding.text, finding.right) for finding in found]
+
+
 def load_tokenizer(folder: Path) -> Any:
     """From local files alone."""
     from transformers import AutoTokenizer
