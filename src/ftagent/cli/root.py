@@ -36,6 +36,8 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "compare": Entry("compare", "compare", "Compare two runs."),
     "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
     "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),
+    "chat": Entry("chat", "chat", "Talk to a model, tuned or not, or play a preset conversation."),
+    "checkpoints": Entry("checkpoints", "checkpoints", "List what a training or a run saved, and whether it is whole."),
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),
