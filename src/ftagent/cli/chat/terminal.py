@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,4 +132,5 @@ class Conversation:
 
 
 def _new_id() -> str:
-    return time.strftime("chat-%Y-%m-%d-%H%M%S")
+    # Two conversations may begin within a second; saving one must not replace the other.
+    return time.strftime("chat-%Y-%m-%d-%H%M%S-") + secrets.token_hex(2)

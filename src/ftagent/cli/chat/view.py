@@ -141,7 +141,7 @@ def _columns(texts: list[Any]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, expand=True, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, expand=True, show_edge=False)
     for name in NAMES:
         table.add_column(name, ratio=1, overflow="fold")
     table.add_row(*texts)
