@@ -18,7 +18,8 @@ def save_adapter(folder: Path, base: str = "base-model", **files: dict[str, Any]
     (folder / "adapter_model.safetensors").write_bytes(b"\0" * 2000)
     for name, value in files.items():
         (folder / f"{name}.json").write_text(json.dumps(value))
-    mark_complete(folder, IDENTITY, [path.name for path in folder.iterdir() if path.is_file()])
+    names = [path.name for path in folder.iterdir() if path.is_file() and path.name != "complete.json"]
+    mark_complete(folder, IDENTITY, names)
     return folder
 
 

@@ -110,15 +110,16 @@ def _of_training(folder: Path) -> list[Checkpoint]:
     final = _with_measures(_read(folder, FINAL, marked=True), measured)
     if final.holds != "state":
         found.append(final)
-    best = read_object(folder / CHECKPOINTS / BEST) or read_object(folder / BEST)
+    best = read_object(folder / CHECKPOINTS / BEST)
     if isinstance(best.get("step"), int):
+        # The result has the weights of the best step where a later one was worse.
+        kept = read_object(folder / "summary.json").get("best_step")
+        trained = [kept if item.name == FINAL and isinstance(kept, int) else item.step for item in found]
         value = _figure(best.get("value"))
         named = None if value is None else (str(best.get("metric", "validation_loss")), value)
-        steps_here = [item.step for item in found]
-        chosen = len(steps_here) - 1 - steps_here[::-1].index(best["step"]) if best["step"] in steps_here else None
         return [
-            replace(item, best=True, validation=item.validation or named) if index == chosen else item
-            for index, item in enumerate(found)
+            replace(item, best=True, validation=item.validation or named) if step == best["step"] else item
+            for item, step in zip(found, trained, strict=True)
         ]
     scored = [item for item in found if item.usable and item.validation]
     winner = min(scored, key=lambda item: item.validation[1] if item.validation else 0.0, default=None)
@@ -213,7 +214,9 @@ def _named(listing: Listing, word: str) -> Checkpoint | None:
     if word == "latest":
         return next((item for item in items if item.newest), None)
     if word == "best":
-        return next((item for item in items if item.best), None)
+        # A result that has the same weights has the tokenizer, too.
+        best = [item for item in items if item.best]
+        return next((item for item in reversed(best) if item.usable), best[-1] if best else None)
     step = re.fullmatch(r"(?:step-)?0*(\d+)", word)
     names = {word, f"step-{int(step[1]):08d}"} if step else {word}
     return next((item for item in items if item.name in names), None)

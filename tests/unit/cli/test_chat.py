@@ -154,7 +154,7 @@ def test_the_chooser_and_two_answers_side_by_side(terminal: Opened, trained: Pat
     screen = terminal("chat", trained, "--max-new-tokens", "6", columns=120)
     shown = screen.expect("Which [1]:")
     rows = [line.split() for line in shown.splitlines() if "complete" in line]
-    assert [row[1] for row in rows] == ["step-00000003", "step-00000009", "final"]
+    assert [row[1] for row in rows] == ["step-3", "step-9", "final"]
     assert rows[0][-1] == "best"
     assert rows[2][-1] == "newest"
     screen.type("7\n")

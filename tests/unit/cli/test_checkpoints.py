@@ -19,9 +19,10 @@ def test_a_training_is_listed(ftagent: CommandLine, tmp_path: Path) -> None:
     (out / "checkpoints" / "step-00000030" / "adapter_model.safetensors").write_bytes(b"")
     answer = ftagent("checkpoints", "out")
     assert (answer.code, answer.err) == (0, "")
+    assert max(map(len, answer.out.splitlines())) <= 78, "it has to fit an ordinary terminal"
     lines = [re.sub(r"  +", "  ", line) for line in answer.out.splitlines()]
     assert lines[0] == "base model base-model"
-    assert lines[2].startswith("step-00000010  10  2.000  loss 1.500  complete  2.")
+    assert lines[2].startswith("step-10  10  2.000  loss 1.500  complete  2.")
     assert lines[2].endswith("best")
     assert "  20  1.000  loss 1.750  incomplete  " in lines[3]
     assert "  30  0.750  loss 2.000  damaged  " in lines[4]

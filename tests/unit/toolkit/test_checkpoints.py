@@ -101,6 +101,17 @@ def test_a_result_that_is_the_best_is_marked_when_its_checkpoint_is_gone(tmp_pat
     assert marks(list_checkpoints(out))["best"] == "final"
 
 
+def test_a_result_with_the_weights_of_the_best_step_is_the_best(tmp_path: Path) -> None:
+    out = save_training(tmp_path / "out")
+    save_adapter(out, summary={"steps": 40, "tokens": 4000, "best_step": 10, "validation_loss": 1.5})
+    listing = list_checkpoints(out)
+    assert marks(listing) == {"newest": "final", "best": "step-00000010 final"}
+    assert listing.checkpoints[-1].validation == ("validation_loss", 1.5)
+    assert find_adapter(out, "best") == out
+    (out / "complete.json").unlink()
+    assert find_adapter(out, "best").name == "step-00000010"
+
+
 def test_state_alone_and_whole_models_are_told_from_adapters(tmp_path: Path) -> None:
     out = tmp_path / "out"
     step = out / "checkpoints" / "step-00000003"

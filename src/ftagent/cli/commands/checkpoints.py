@@ -51,13 +51,13 @@ def _row(item: Checkpoint) -> list[str]:
     metric, value = item.validation or ("", 0.0)
     shown = metric.removeprefix("validation_")
     return [
-        clean(item.name),
+        f"step-{item.step}" if item.name.startswith("step-") and item.step is not None else clean(item.name),
         "-" if item.step is None else str(item.step),
         "-" if item.loss is None else number(item.loss),
         f"{clean(shown)} {number(value)}" if metric else "-",
         f"{item.state}, no weights" if item.holds == "state" else item.state,
         size(item.bytes),
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(item.written_at)),
+        time.strftime("%m-%d %H:%M", time.localtime(item.written_at)),
         ", ".join(word for word, holds in (("newest", item.newest), ("best", item.best)) if holds),
     ]
 

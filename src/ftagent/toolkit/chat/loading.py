@@ -11,6 +11,7 @@ from ftagent.toolkit.chat.session import Session
 from ftagent.toolkit.chat.template import ChatTemplate
 from ftagent.toolkit.config import Device, Dtype
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.folders import CHECKPOINTS
 from ftagent.toolkit.models import ADAPTER_WEIGHTS, load_model
 
 
@@ -53,12 +54,12 @@ class Models:
 def _tokenizer_of(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
+    places = [folder, folder.parent.parent] if folder.parent.name == CHECKPOINTS else [folder]
+    place = next((place for place in places if (place / "tokenizer_config.json").is_file()), None)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return None if place is None else AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ToolkitError(f"tokenizer of {folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+        raise ToolkitError(f"tokenizer of {place} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from ftagent.toolkit.chat.streaming import CLOSE, OPEN, HarmonySplitter, Splitter, TagSplitter
 from ftagent.toolkit.data import Message
 from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.tokens import refuse_special_tokens, stop_tokens
+from ftagent.toolkit.tokens import stop_tokens
 
 FINAL_CHANNEL = "<|channel|>final<|message|>"
 PROBE = "ftagent"
@@ -38,7 +38,7 @@ class ChatTemplate:
         Raises ToolkitError where the template refuses the messages or a text contains a special token.
         """
         asked = [message for message in messages if message["role"] != "assistant"]
-        refuse_special_tokens(self.tokenizer, asked, place)
+        self._refuse_special_tokens(asked, place)
         text = self._render([self._plain(message) for message in messages], place)
         opened = text.rstrip("\n").endswith(OPEN)
         if self._thinking is False and self._harmony:
@@ -63,6 +63,12 @@ class ChatTemplate:
         ids = self.tokenizer(after, add_special_tokens=False)["input_ids"] if probe else []
         found.update([token for token in ids if token in marks][:1])
         return frozenset(found)
+
+    def _refuse_special_tokens(self, messages: Sequence[Message], place: str) -> None:
+        for message in messages:
+            for token in self.tokenizer.all_special_tokens:
+                if token in message["content"]:
+                    raise ToolkitError(f"{place}: it contains the special token {token}; leave it out")
 
     def _plain(self, message: Message) -> Message:
         """As templates know it: each calls thinking by a name of its own and leaves out the other."""
