@@ -112,14 +112,11 @@ def _of_training(folder: Path) -> list[Checkpoint]:
         found.append(final)
     best = read_object(folder / CHECKPOINTS / BEST)
     if isinstance(best.get("step"), int):
-        # The result has the weights of the best step where a later one was worse.
-        kept = read_object(folder / "summary.json").get("best_step")
-        trained = [kept if item.name == FINAL and isinstance(kept, int) else item.step for item in found]
         value = _figure(best.get("value"))
         named = None if value is None else (str(best.get("metric", "validation_loss")), value)
         return [
-            replace(item, best=True, validation=item.validation or named) if step == best["step"] else item
-            for item, step in zip(found, trained, strict=True)
+            replace(item, best=True, validation=item.validation or named) if item.step == best["step"] else item
+            for item in found
         ]
     scored = [item for item in found if item.usable and item.validation]
     winner = min(scored, key=lambda item: item.validation[1] if item.validation else 0.0, default=None)
@@ -131,7 +128,8 @@ def _read(folder: Path, name: str, marked: bool) -> Checkpoint:
     progress, summary = read_object(folder / "progress.json"), read_object(folder / "summary.json")
     state, problem = _verify(folder, marked or (folder / "progress.json").is_file())
     files = [path for path in folder.rglob("*") if path.is_file() and CHECKPOINTS not in path.relative_to(folder).parts]
-    step = progress.get("step", summary.get("steps"))
+    # A result has the weights of the best step where a later one was worse.
+    step = progress.get("step", summary.get("best_step") or summary.get("steps"))
     marker = folder / MARKER
     return Checkpoint(
         name=name,

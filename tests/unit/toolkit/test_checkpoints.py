@@ -106,7 +106,7 @@ def test_a_result_with_the_weights_of_the_best_step_is_the_best(tmp_path: Path) 
     save_adapter(out, summary={"steps": 40, "tokens": 4000, "best_step": 10, "validation_loss": 1.5})
     listing = list_checkpoints(out)
     assert marks(listing) == {"newest": "final", "best": "step-00000010 final"}
-    assert listing.checkpoints[-1].validation == ("validation_loss", 1.5)
+    assert (listing.checkpoints[-1].step, listing.checkpoints[-1].validation) == (10, ("validation_loss", 1.5))
     assert find_adapter(out, "best") == out
     (out / "complete.json").unlink()
     assert find_adapter(out, "best").name == "step-00000010"

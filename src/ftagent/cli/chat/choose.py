@@ -105,7 +105,7 @@ def _ask(listing: Listing, usable: list[Checkpoint]) -> Checkpoint:
     typer.echo(f"   {header}")
     for number, row in enumerate(rows, 1):
         typer.echo(f"{number:2} {row}")
-    preferred = next((item for item in usable if item.best), usable[-1])
+    preferred = next((item for item in reversed(usable) if item.best), usable[-1])
     while True:
         answer = str(typer.prompt("Which", default=str(usable.index(preferred) + 1))).strip()
         if answer.isdecimal() and 1 <= int(answer) <= len(usable):

@@ -82,7 +82,10 @@ def _completion(commands: Sequence[str], text: str, state: int) -> str | None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """While this lasts, Ctrl-C raises nothing; the function says whether it was pressed."""
+    """While this lasts, Ctrl-C raises nothing; the function says whether it was pressed.
+
+    What is typed meanwhile is not shown in the middle of an answer, but at the next prompt.
+    """
     pressed = False
 
     def press(number: int, frame: FrameType | None) -> None:
@@ -91,6 +94,24 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     before = signal.signal(signal.SIGINT, press)
     try:
-        yield lambda: pressed
+        with _without_echo():
+            yield lambda: pressed
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _without_echo() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 DIM, RESET = "\x1b[2m", "\x1b[0m"
 WIDE = 100
 """Columns from which on two answers stand side by side."""
+MARGIN = 8
+"""Columns that stay free: terminals disagree on the width of emoji, and a line that wraps tears the display."""
 NAMES = ("tuned", "untuned")
 _TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -90,8 +92,8 @@ class View:
                         texts[side].append("\n\n")
                     ends[side] = piece.channel
                     texts[side].append(shown(piece.text), style="dim" if piece.channel == "thinking" else "")
-                live.update(_columns(texts))
-        console.print(_columns(texts))
+                live.update(_columns(texts, console.width - MARGIN))
+        console.print(_columns(texts, console.width - MARGIN))
 
     def _write(self, text: str) -> None:
         self._out.write(text)
@@ -137,11 +139,11 @@ def remarks(reply: Reply, max_new_tokens: int) -> list[str]:
     return found
 
 
-def _columns(texts: list[Any]) -> Any:
+def _columns(texts: list[Any], width: int) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, expand=True, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, width=width, show_edge=False)
     for name in NAMES:
         table.add_column(name, ratio=1, overflow="fold")
     table.add_row(*texts)
