@@ -226,6 +226,23 @@ def test_a_script_is_played_without_a_terminal(ftagent: CommandLine, trained: Pa
     assert "\nexpected: 15\n" in shown
 
 
+def test_a_training_as_adapter_or_as_model_is_its_result(
+    ftagent: CommandLine, trained: Path, tiny: Path, tmp_path: Path  # noqa: F811
+) -> None:  # fmt: skip
+    (tmp_path / "script.json").write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}))
+    script = ["--script", "script.json", "--json", "--max-new-tokens", "2"]
+    assert check("chat", ftagent("chat", tiny, "--adapter", trained, *script).out)["adapter"] == str(trained)
+    # A full training leaves whole models: the folder is one, and its checkpoints are others.
+    full = shutil.copytree(tiny, tmp_path / "full")
+    shutil.copytree(tiny, full / "checkpoints" / "step-00000004")
+    for folder in (full / "checkpoints" / "step-00000004", full):
+        mark_complete(folder, IDENTITY, [path.name for path in folder.iterdir() if path.is_file()])
+    document = check("chat", ftagent("chat", full, *script).out)
+    assert (document["model"], document["adapter"]) == (str(full), None)
+    document = check("chat", ftagent("chat", full, "--adapter", "step-4", *script).out)
+    assert document["model"] == str(full / "checkpoints" / "step-00000004")
+
+
 def test_requests_that_cannot_be_met_are_refused(
     ftagent: CommandLine, trained: Path, tiny: Path, tmp_path: Path  # noqa: F811
 ) -> None:  # fmt: skip

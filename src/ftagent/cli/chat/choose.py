@@ -50,7 +50,8 @@ def choose(model: str, adapter: str | None, training: str | None, settings: Sett
     elif adapter in WORDS:
         raise RequestError(f"--adapter {adapter}: of which training? Add --from FOLDER, or give that folder as MODEL")
     else:
-        found = _pick(Path(adapter or "").expanduser(), None)
+        # A folder that is given as an adapter is meant itself: a training's result, not one of its checkpoints.
+        found = find_checkpoint(Path(adapter or "").expanduser())
     if found.holds != "adapter":
         raise RequestError(f"{found.path}: holds a whole model, not an adapter; `ftagent chat {found.path}` opens it")
     return Choice(resolve_model_path(model, settings), found.path, f"{model} with {_title(found)}")
@@ -89,6 +90,8 @@ def _pick(folder: Path, word: str | None) -> Checkpoint:
     if not usable:
         return find_checkpoint(folder)  # says what there is instead
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        if usable[-1].path == folder and usable[-1].holds == "weights":
+            return usable[-1]  # the folder is itself the model that was asked for
         names = ", ".join(_name(item) for item in usable)
         raise RequestError(f"{folder} has several checkpoints: {names}; choose one by --adapter latest|best|NAME")
     return _ask(listing, usable)
