@@ -11,6 +11,8 @@ from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.tokens import stop_tokens
 
 FINAL_CHANNEL = "<|channel|>final<|message|>"
+NO_THOUGHT = "\n\n" + CLOSE + "\n\n"
+"""Ends reasoning that a prompt has opened, as templates with a switch write it."""
 PROBE = "ftagent"
 
 
@@ -44,7 +46,7 @@ class ChatTemplate:
         if self._thinking is False and self._harmony:
             text += FINAL_CHANNEL
         elif self._thinking is False and opened:
-            text += ("" if text.endswith("\n") else "\n") + CLOSE + "\n\n"
+            text = text.rstrip("\n") + NO_THOUGHT
             opened = False
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         if self._harmony:
