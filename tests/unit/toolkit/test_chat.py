@@ -16,7 +16,8 @@ from ftagent.toolkit.generate import Draft, generate
 from ftagent.toolkit.tokens import encode_question
 from ftagent.toolkit.train import train
 
-from .rows import conversations
+from .rows import conversations, write
+from .test_chat_streaming import real_template
 
 pytestmark = [
     pytest.mark.model,
@@ -36,8 +37,12 @@ def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     values = {"model_path": str(tiny), "dataset_path": str(conversations(folder / "data.jsonl")), "rank": 4}
     values |= {"save_model_path": str(folder / "out"), "epochs": 8, "batch_size": 4, "learning_rate": 1e-2}
-    train(validate_config(values, TrainConfig, "train.yaml"), lambda line: None)
+    train(make(values), lambda line: None)
     return folder / "out"
+
+
+def make(values: dict[str, Any]) -> TrainConfig:
+    return validate_config(values, TrainConfig, "train.yaml")
 
 
 def said(session: Session, text: str) -> str:
@@ -45,6 +50,13 @@ def said(session: Session, text: str) -> str:
     assert session.reply is not None
     assert "".join(piece.text for piece in pieces) == session.reply.thinking + session.reply.content
     return session.reply.content
+
+
+def said_by(session: Session, text: str) -> tuple[str, str]:
+    """(thinking, content)."""
+    list(session.ask(text))
+    assert session.reply is not None
+    return session.reply.thinking, session.reply.content
 
 
 def batch_tokens(models: Models, prompts: list[list[int]], most: int) -> list[list[int]]:
@@ -226,6 +238,34 @@ def test_an_adapter_answers_as_the_library_has_it(tiny: Path, adapter: Path) -> 
     with torch.inference_mode():
         ids = expected.generate(input_ids=torch.tensor([prompt]), max_new_tokens=8, do_sample=False, use_cache=False)
     assert found == models.template.tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True)
+
+
+def test_a_model_that_thinks_is_heard_and_its_thoughts_stay_out_of_later_turns(
+    tiny: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Learnt by heart under a real template: one turn with a thought."""
+    folder = shutil.copytree(tiny, tmp_path / "thinker")
+    (folder / "chat_template.jinja").write_text(real_template("qwen3"), encoding="utf-8")
+    asked = {"role": "user", "content": "2+2?"}
+    said = {"role": "assistant", "content": "<think>\nEasy: two twos.\n</think>\n\nFour 🐈."}
+    data = write(tmp_path / "data.jsonl", [{"messages": [asked, said]}])
+    values = {"model_path": str(folder), "dataset_path": str(data), "save_model_path": str(tmp_path / "out")}
+    values |= {"method": "full", "batch_size": 1, "epochs": 60, "learning_rate": 1e-2, "schedule": "constant"}
+    train(make(values), lambda line: None)
+    models = Models(str(tmp_path / "out"), None)
+    session = models.session(Sampling(max_new_tokens=60))
+    assert said_by(session, "2+2?") == ("Easy: two twos.", "Four 🐈.")
+    assert session.reply is not None
+    assert session.reply.ended == "stop"
+    assert session.messages[1] == {"role": "assistant", "content": "Four 🐈.", "thinking": "Easy: two twos."}
+    said_by(session, "And 3+3?")
+    prompt = tokenizer.decode(session._engine.held[: session.reply.prompt_tokens])
+    assert "Four 🐈." in prompt
+    assert "Easy" not in prompt
+    # What the template rewrote is computed again, what came before it is not.
+    assert session.reply.reused_tokens == len(models.template.prompt(session.messages[:1], "q")[0])
+    quick = Models(str(tmp_path / "out"), None, thinking=False).session(Sampling(max_new_tokens=4))
+    assert said_by(quick, "2+2?")[0] == ""
 
 
 def test_adapters_that_do_not_load_are_one_line(tiny: Path, adapter: Path, tmp_path: Path) -> None:
