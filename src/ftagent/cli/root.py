@@ -44,6 +44,8 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "check-model": Entry("check_model", "check_model", "Check that a model is whole and what memory it takes."),
     "merge": Entry("merge", "merge", "Add an adapter to the weights of its base model."),
     "push": Entry("push", "push", "Upload a model or an adapter to the hub."),
+    "chat": Entry("chat", "chat", "Talk to a model, tuned or not, or play a preset conversation."),
+    "checkpoints": Entry("checkpoints", "checkpoints", "List what a training or a run saved, and whether it is whole."),
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),
