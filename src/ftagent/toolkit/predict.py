@@ -44,6 +44,7 @@ def predict(config: PredictConfig, emit: Emit) -> None:
 def _generate(config: PredictConfig, questions: Sequence[Question], done: Outputs, stream: IO[str], emit: Emit) -> None:
     """Fill `done`; each output goes to `stream` as it ends."""
     from ftagent.toolkit.generate import Draft, generate
+    from ftagent.toolkit.kernels.select import speed_up
     from ftagent.toolkit.mapping import Mapper, adopt_template, mapping_of
     from ftagent.toolkit.models import load_model, merge_adapter
     from ftagent.toolkit.tokens import stop_tokens
@@ -54,6 +55,7 @@ def _generate(config: PredictConfig, questions: Sequence[Question], done: Output
     mapper = Mapper(tokenizer, mapping)
     if config.adapter:
         model = merge_adapter(model, Path(config.adapter))
+    speed_up(model.requires_grad_(False))
     total = len(questions) * config.samples
     drafts = []
     for question in questions:
