@@ -46,13 +46,15 @@ test: lint docs ## lint, documentation and every test but the long ones; FTAGENT
 acceptance: install ## the long proofs; results go to docs/
 	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
 
-bench: install ## measure the loop, the local environment, prompts and training; the numbers go to docs/performance.md
+bench: install ## measure the loop, environments, prompts, training and prediction; the numbers go to docs/performance.md
 	$(BIN)/python tests/bench/bench_loop.py
 	$(BIN)/python tests/bench/bench_local.py
 	$(BIN)/python tests/bench/bench_docker.py
 	$(BIN)/python tests/bench/bench_llm.py
 	$(BIN)/python tests/bench/bench_prompts.py
-	$(BIN)/python tests/bench/bench_toolkit.py smollm2-135m
+	$(BIN)/python tests/bench/bench_train.py smollm2-135m
+	$(BIN)/python -m pip install -q -c constraints.txt lm-eval
+	$(BIN)/python tests/bench/bench_predict.py smollm2-135m
 
 build: install ## wheel and sdist into dist/
 	$(BIN)/python -m build

@@ -10,12 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support import story
+from support.disks import small_disk
 
 FTAGENT = [sys.executable, "-m", "ftagent"]
 
@@ -23,19 +23,6 @@ FTAGENT = [sys.executable, "-m", "ftagent"]
 def ftagent(*arguments: str | Path, cwd: Path, **more: object) -> subprocess.CompletedProcess[str]:
     command = [*FTAGENT, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False, **more)  # type: ignore[call-overload,no-any-return]
-
-
-@contextlib.contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """A tmpfs; pages are 4 KiB, so every file takes at least that."""
-    folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False)
-    if done.returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="module")

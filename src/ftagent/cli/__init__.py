@@ -27,7 +27,7 @@ def run(words: list[str]) -> int:
     except FtagentError as error:
         return _fail(str(error), error.exit_code, debug)
     except ToolkitError as error:
-        return _fail(str(error), 2, debug)
+        return _fail(str(error), error.exit_code, debug)
     except typer.TyperException as error:
         return _fail(_usage(error), 2, debug)
     except typer.Abort:

@@ -1,17 +1,24 @@
-"""The optimiser's loop over batches of an objective, with checkpoints and metrics."""
+"""The optimiser's loop over batches of an objective, with validation, checkpoints and metrics."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-from ftagent.toolkit.checkpoint import Progress, save_checkpoint
+from ftagent.toolkit.checkpoint import Progress, Write, improves, prune_checkpoints, save_checkpoint
 from ftagent.toolkit.command import Emit
 from ftagent.toolkit.config import TrainConfig
+from ftagent.toolkit.errors import Interrupted, full_storage_is_told
+from ftagent.toolkit.files import write_atomically
+from ftagent.toolkit.share import ALONE, Share
 
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
@@ -27,6 +34,8 @@ class Objective(Protocol):
         """Add the gradients of `batch` to `model`'s parameters. Returns measures of this step, "loss" among them.
 
         `step` counts from 0; random numbers depend on it and the seed alone, so that a resumed step repeats itself.
+        Torch's generators are seeded for the step. With several processes these are this one's shares: they sum to
+        those of the step (see `Share`).
         """
 
     def tokens(self, batch: Batch) -> int:
@@ -38,7 +47,11 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that does not change while it runs. `batches`: one an optimiser step."""
+    """Everything that does not change while it runs. `batches`: one an optimiser step.
+
+    `held_out`: batches for validation. `write`: puts the adapter or weights into a checkpoint. `stopping`: whether the
+    user wants it to end after this step. `autocast`: the context of every forward and backward pass.
+    """
 
     model: Any
     optimizer: Any
@@ -47,6 +60,16 @@ class Training:
     config: TrainConfig
     identity: str
     emit: Emit
+    held_out: Sequence[Batch] = ()
+    write: Write | None = None
+    share: Share = ALONE
+    stopping: Callable[[], bool] = lambda: False
+    autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
+
+    @property
+    def checkpoints(self) -> Path:
+        """Their folder."""
+        return self.config.save_model_path / CHECKPOINTS
 
 
 def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -62,53 +85,140 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def optimise(training: Training, progress: Progress) -> None:
-    """Take the steps after `progress.step`, moving `progress`. Lines go to metrics.jsonl and `emit`."""
+    """Take the steps after `progress.step`, moving `progress`. Lines go to metrics.jsonl and `emit`.
+
+    Ends early where validation says so. Raises StorageFull, and Interrupted after `stopping`.
+    """
     config = training.config
     measured = list(progress.measures)
     started = time.monotonic() - progress.seconds
     _forget_lines_after(training, progress.step)
-    with (config.save_model_path / METRICS).open("a", encoding="utf-8") as metrics:
-        for index in range(progress.step, len(training.batches)):
-            batch = training.batches[index]
-            rate = learning_rate(index, len(training.batches), config)
-            measured.append(take_step(training, batch, index, rate))
-            progress.step = index + 1
-            progress.tokens += training.objective.tokens(batch)
-            progress.seconds = time.monotonic() - started
-            last = progress.step == len(training.batches)
-            if progress.step % config.log_steps == 0 or last:
-                line = {
-                    "step": progress.step, **_means(measured), "tokens": progress.tokens,
-                    "learning_rate": rate, "seconds": round(progress.seconds, 3),
-                }  # fmt: skip
-                measured.clear()
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-                training.emit(line)
-            progress.measures = tuple(measured)
-            if config.checkpoint_steps and progress.step % config.checkpoint_steps == 0 and not last:
-                save_checkpoint(
-                    config.save_model_path / CHECKPOINTS,
-                    training.identity,
-                    progress,
-                    training.model,
-                    training.optimizer,
-                )
+    for index in range(progress.step, len(training.batches)):
+        if _is_stale(progress, config):
+            break
+        batch = training.batches[index]
+        rate = learning_rate(index, len(training.batches), config)
+        measured.append(take_step(training, batch, index, rate))
+        progress.step = index + 1
+        progress.tokens += training.objective.tokens(batch)
+        last = progress.step == len(training.batches)
+        improved = _validate(training, progress) if _validation_is_due(training, progress.step) else None
+        progress.seconds = time.monotonic() - started
+        ended = last or _is_stale(progress, config)
+        stopping = not ended and training.share.any(training.stopping())
+        lines: list[dict[str, Any]] = []
+        if progress.step % config.log_steps == 0 or ended:
+            lines.append({
+                "step": progress.step, **_means(measured), "tokens": progress.tokens,
+                "learning_rate": rate, "seconds": round(progress.seconds, 3),
+            })  # fmt: skip
+            progress.loss = lines[0].get("loss")
+            measured.clear()
+        if improved is not None:
+            lines.append({
+                "step": progress.step, "validation_loss": progress.validation_loss, "best": improved,
+                "tokens": progress.tokens, "seconds": round(progress.seconds, 3),
+            })  # fmt: skip
+        progress.measures = tuple(measured)
+        _report(training, lines)
+        if improved or _checkpoint_is_due(config, progress.step, ended, stopping):
+            _checkpoint(training, progress)
+        if stopping:
+            raise Interrupted(_where_it_goes_on(config, progress, len(training.batches)))
 
 
 def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[str, float]:
     """One update from `batch`; returns its measures."""
     import torch
 
+    share = training.share
     for group in training.optimizer.param_groups:
         group["lr"] = rate
     training.optimizer.zero_grad(set_to_none=True)
-    measures = training.objective.backward(training.model, batch, step)
+    seed_step(training.config.seed, step, share.rank)
+    with training.autocast():
+        measures = training.objective.backward(training.model, batch, step)
+    trained = [p for group in training.optimizer.param_groups for p in group["params"]]
+    share.sum_gradients(trained)
+    if share.scaler is not None:
+        share.scaler.unscale_(training.optimizer)
     if training.config.max_grad_norm:
-        trained = [p for group in training.optimizer.param_groups for p in group["params"]]
         torch.nn.utils.clip_grad_norm_(trained, training.config.max_grad_norm)
-    training.optimizer.step()
-    return dict(measures)
+    if share.scaler is None:
+        training.optimizer.step()
+    else:
+        share.scaler.step(training.optimizer)
+        share.scaler.update()
+    return share.sum_measures(measures)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seed torch for `step`: what is random in it follows from these three alone."""
+    import torch
+
+    torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()[:7], "big"))
+
+
+def _validation_is_due(training: Training, step: int) -> bool:
+    every = training.config.validation_steps
+    return bool(training.held_out) and (step % every == 0 or step == len(training.batches))
+
+
+def _validate(training: Training, progress: Progress) -> bool:
+    """Measure the validation loss into `progress`; returns whether it is the best so far."""
+    training.model.eval()
+    with training.autocast():
+        value = training.objective.held_out_loss(training.model, training.held_out)
+    training.model.train()
+    progress.validation_loss = value
+    least = training.config.early_stopping_min_delta
+    progress.stale = 0 if improves(value, progress.best_value, least) else progress.stale + 1
+    if improves(value, progress.best_value):
+        progress.best_step, progress.best_value = progress.step, value
+        return True
+    return False
+
+
+def _is_stale(progress: Progress, config: TrainConfig) -> bool:
+    return 0 < config.early_stopping_patience <= progress.stale
+
+
+def _checkpoint_is_due(config: TrainConfig, step: int, ended: bool, stopping: bool) -> bool:
+    if not config.checkpoint_steps:
+        return False
+    # When all is done the result itself is the last one, unless checkpoints are kept beside it.
+    return stopping or (config.keep_checkpoints > 0 if ended else step % config.checkpoint_steps == 0)
+
+
+def _checkpoint(training: Training, progress: Progress) -> None:
+    if training.share.scaler is not None:
+        progress.scale = training.share.scaler.get_scale()
+    if training.share.rank == 0:
+        save_checkpoint(
+            training.checkpoints, training.identity, progress, training.model, training.optimizer, training.write
+        )
+        prune_checkpoints(training.checkpoints, max(1, training.config.keep_checkpoints), progress.best_step)
+
+
+def _where_it_goes_on(config: TrainConfig, progress: Progress, steps: int) -> str:
+    kept = progress.step if config.checkpoint_steps else progress.best_step
+    stopped = f"stopped after step {progress.step} of {steps}"
+    if kept is None:
+        return f"{stopped}; nothing of it is kept, because checkpoint_steps is 0"
+    return f"{stopped}; the same command goes on from step {kept}"
+
+
+def _report(training: Training, lines: Sequence[dict[str, Any]]) -> None:
+    if not lines or training.share.rank:
+        return
+    path = training.config.save_model_path / METRICS
+    with (
+        full_storage_is_told(str(path), lambda: "free some space, and the same command goes on"),
+        path.open("a", encoding="utf-8") as metrics,
+    ):
+        metrics.write("".join(json.dumps(line) + "\n" for line in lines))
+    for line in lines:
+        training.emit(line)
 
 
 def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -122,6 +232,8 @@ def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _forget_lines_after(training: Training, step: int) -> None:
     """Steps after the checkpoint are taken again, so their lines go."""
+    if training.share.rank:
+        return
     path = training.config.save_model_path / METRICS
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -130,4 +242,5 @@ def _forget_lines_after(training: Training, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    with full_storage_is_told(str(path), lambda: "every checkpoint is as it was"):
+        write_atomically(path, "".join(line + "\n" for line in kept))

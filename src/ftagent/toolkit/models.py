@@ -34,8 +34,11 @@ def choose_dtype(dtype: Dtype, device: str) -> Any:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
 
 
-def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
-    """(model in eval mode, tokenizer). Raises ToolkitError: nothing there, not safetensors, not readable."""
+def load_model(name: str, dtype: Dtype, device: Device, **extra: Any) -> tuple[Any, Any]:
+    """(model in eval mode, tokenizer). `extra` goes to from_pretrained.
+
+    Raises ToolkitError: nothing there, not safetensors, not readable.
+    """
     import torch
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -53,10 +56,12 @@ def load_model(name: str, dtype: Dtype, device: Device) -> tuple[Any, Any]:
             use_safetensors=True,
             trust_remote_code=False,
             attn_implementation="sdpa",
+            **extra,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ToolkitError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
-    return model.to(torch.device(target)).eval(), tokenizer
+    # Quantised weights are on their device already and refuse to move.
+    return (model if extra else model.to(torch.device(target))).eval(), tokenizer
 
 
 def decoder_layers(model: Any) -> tuple[str, list[Any]]:
@@ -104,6 +109,8 @@ def add_adapter(model: Any, config: TrainConfig) -> Any:
             r=config.rank,
             lora_alpha=config.alpha,  # type: ignore[arg-type]  # a float works
             lora_dropout=config.dropout,
+            use_dora=config.method == "dora",
+            use_rslora=config.rslora,
             target_modules=wanted,
             layers_to_transform=chosen,
             layers_pattern=path.rsplit(".", 1)[-1] if chosen else None,

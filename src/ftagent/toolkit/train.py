@@ -1,97 +1,158 @@
-"""`python -m ftagent.toolkit.train train.yaml`: LoRA or full fine-tuning with assistant-only loss.
+"""`python -m ftagent.toolkit.train config.yaml [-o key=value]...`: fine-tuning, resumable.
 
-The loop is our own because it is several times faster than TRL's on the short rows of small benchmarks
-(tests/bench/bench_toolkit.py measures it): rows are packed without padding, their common beginning is
-computed once, and logits exist only where there is a label. That changes the loss by float rounding alone.
+The loop is our own because it is several times faster than TRL's on a CPU (tests/bench/bench_train.py measures it):
+rows are packed without padding, their common beginning is computed once, logits exist only where there is a label, and
+`kernels` computes the rest faster. That changes the loss by float rounding alone.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ftagent.toolkit.checkpoint import forget_others, load_checkpoint, load_weights, prune_checkpoints
 from ftagent.toolkit.command import Emit, run_command
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.files import MARKER, fingerprint, is_complete, mark_complete
-from ftagent.toolkit.objectives.build import Rows, prepare_objective, read_rows
+from ftagent.toolkit.errors import ToolkitError, full_storage_is_told
+from ftagent.toolkit.files import MARKER, fingerprint, is_complete
+from ftagent.toolkit.interrupts import stop_after_step
+from ftagent.toolkit.logs import log, log_file
+from ftagent.toolkit.loop import CHECKPOINTS, METRICS, Training, optimise, seed_step
+from ftagent.toolkit.objectives.build import Prepared, Rows, prepare_objective, read_rows
+from ftagent.toolkit.processes import join_processes, leave_processes, wait_for_all
+from ftagent.toolkit.reports import Report, check_report, open_report
+from ftagent.toolkit.result import Summary, save_result
+from ftagent.toolkit.share import Share
 
-SUMMARY = "summary.json"
+if TYPE_CHECKING:
+    from ftagent.toolkit.learner import Learner
+
+FREE = ("model_name", "dataset_path", "split", "save_model_path", "validation_path", "validation_split", "then",
+        "checkpoint_steps", "keep_checkpoints", "log_steps", "report_to", "gradient_checkpointing")  # fmt: skip
+"""Keys that do not change the result: where it is written and how often it reports. Rows count by their content."""
+
+
+def train(config: TrainConfig, emit: Emit, fresh: bool = False) -> Summary | None:
+    """Fine-tune as `config` says. Its save_model_path gets adapter or weights, tokenizer, metrics.jsonl, summary.json.
+
+    Goes on from the last complete checkpoint of the same config and data unless `fresh`; None when the result is there.
+    Raises ToolkitError for a request that cannot be done, StorageFull, and Interrupted after Ctrl-C.
+    """
+    check_report(config)
+    rows = read_rows(config)
+    identity = _identity(config, rows)
+    if not fresh and is_complete(config.save_model_path, identity):
+        emit({"event": "already_complete", "output": str(config.save_model_path)})
+        return None
+    share = join_processes(config)
+    try:
+        # Whatever can be refused is refused before the folder is touched: an older result may be in it.
+        work = _prepare(config, rows, share)
+        if share.rank == 0:
+            _make_folder(config.save_model_path, identity, fresh)
+        wait_for_all(share)
+        with stop_after_step() as stopping, nullcontext() if share.rank else log_file(config.save_model_path):
+            return _run(config, identity, work, _Teller(emit, config), stopping)
+    finally:
+        if share.processes > 1:
+            leave_processes()
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a training saw, also in summary.json.
-
-    `tokens` were seen, padding apart, repeated rows counted again. `seconds` are those of the optimiser's loop.
-    `numbers` are the objective's: of sft, `rows_cut` lost labels to `max_length`, `rows_dropped` all of them.
-    """
-
-    steps: int
-    tokens: int
-    numbers: Mapping[str, int]
-    seconds: float = 0.0
-
-    def document(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {"steps": self.steps, "tokens": self.tokens, **self.numbers, "seconds": self.seconds}
+class _Work:
+    learner: Learner
+    prepared: Prepared
+    share: Share
+    summary: Summary
+    """As if every step were taken."""
 
 
-def train(config: TrainConfig, emit: Emit) -> Summary | None:
-    """Fine-tune as `config` says. Its save_model_path gets adapter or weights, tokenizer, metrics.jsonl, summary.json.
+def _prepare(config: TrainConfig, rows: Rows, share: Share) -> _Work:
+    """Model, objective and batches. Raises ToolkitError for whatever this model, data or machine cannot do."""
+    from ftagent.toolkit.learner import load_learner
 
-    Goes on from the last complete checkpoint of the same config and data; None when the result is there.
-    Raises ToolkitError for a request that cannot be done.
-    """
-    rows = read_rows(config)
-    identity = _identity(config, rows)
-    if is_complete(config.save_model_path, identity):
-        emit({"event": "already_complete", "output": str(config.save_model_path)})
-        return None
-    import torch
+    learner = load_learner(config)
+    share = replace(share, scaler=learner.precision.scaler)
+    prepared = prepare_objective(learner.model, learner.tokenizer, config, rows, share)
+    _check_share(prepared.objective, share, config)
+    seed_step(config.seed, 0, 0)
+    learner.prepare(config)
+    steps, tokens = len(prepared.batches), sum(map(prepared.objective.tokens, prepared.batches))
+    return _Work(learner, prepared, share, Summary(steps, tokens, prepared.numbers, steps))
 
-    from ftagent.toolkit.checkpoint import load_checkpoint
-    from ftagent.toolkit.loop import CHECKPOINTS, Training, optimise
-    from ftagent.toolkit.models import add_adapter, load_model
 
-    model, tokenizer = load_model(config.model_path, config.dtype, config.device)
-    prepared = prepare_objective(model, tokenizer, config, rows)
-    tokens = sum(map(prepared.objective.tokens, prepared.batches))
-    summary = Summary(len(prepared.batches), tokens, prepared.numbers)
-    emit({"event": "data", **{key: value for key, value in summary.document().items() if key != "seconds"}})
-    torch.manual_seed(config.seed)
-    if config.method == "lora":
-        model = add_adapter(model, config)
-    # Under a PEFT model the base model holds the adapters too, and its forward takes every argument.
-    inner = model.get_base_model() if config.method == "lora" else model.requires_grad_(True)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in inner.parameters() if parameter.requires_grad],
-        lr=config.learning_rate,
-        betas=(config.adam_beta1, config.adam_beta2),
-        eps=config.adam_epsilon,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    _make_folder(config.save_model_path)
-    progress = load_checkpoint(config.save_model_path / CHECKPOINTS, identity, inner, optimizer)
-    if progress.step:
-        emit({"event": "resumed", "step": progress.step})
-    training = Training(inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, emit)
-    optimise(training, progress)
-    summary = replace(summary, seconds=round(progress.seconds, 3))
-    _save(model, tokenizer, config.save_model_path, identity, summary)
-    emit({"event": "saved", "output": str(config.save_model_path), **summary.document()})
+def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stopping: Callable[[], bool]) -> Summary:
+    from ftagent.toolkit.kernels.select import speed_up
+
+    learner, prepared, share = work.learner, work.prepared, work.share
+    optimizer = learner.optimizer(config)
+    speed_up(learner.inner)
+    checkpoints = config.save_model_path / CHECKPOINTS
+    progress = load_checkpoint(checkpoints, identity, learner.inner, optimizer)
+    if share.scaler is not None and progress.scale is not None:
+        share.scaler.load_state_dict({**share.scaler.state_dict(), "scale": progress.scale})
+    with tell.reporting(progress.step + 1, share):
+        tell({"event": "data", **{key: value for key, value in work.summary.document().items() if key != "seconds"}})
+        if progress.step:
+            tell({"event": "resumed", "step": progress.step})
+        training = Training(
+            learner.inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, tell,
+            prepared.held_out, learner.write, share, stopping, learner.precision.autocast,
+        )  # fmt: skip
+        optimise(training, progress)
+        summary = replace(
+            work.summary, steps=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3),
+            best_step=progress.best_step, validation_loss=progress.best_value,
+        )  # fmt: skip
+        if progress.best_step not in (None, progress.step):
+            load_weights(checkpoints, progress.best_step, learner.inner)
+        if share.rank == 0:
+            _save(learner, config, identity, summary)
+            kept = config.keep_checkpoints
+            prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
+        tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary
 
 
-FREE = ("model_name", "dataset_path", "split", "save_model_path", "validation_path", "validation_split", "then",
-        "checkpoint_steps", "keep_checkpoints", "log_steps", "report_to")  # fmt: skip
-"""Keys that do not change the result: where it is written and how often it reports. Rows count by their content."""
+def _check_share(objective: Any, share: Share, config: TrainConfig) -> None:
+    """An objective without a share would count each process's step whole, or not scale its losses."""
+    if getattr(objective, "share", None) != share and (share.processes > 1 or share.scaler is not None):
+        what = "several processes" if share.processes > 1 else "dtype float16"
+        raise ToolkitError(f"objective: {config.objective} does not work with {what}")
+
+
+class _Teller:
+    """Passes each record on to the caller, to the log and to the report that the config asks for."""
+
+    def __init__(self, emit: Emit, config: TrainConfig) -> None:
+        self._emit = emit
+        self._config = config
+        self._report: Report | None = None
+        self._silent = False
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        if self._silent:
+            return
+        log(record)
+        self._emit(record)
+        if self._report is not None and "step" in record and "event" not in record:
+            values = {name: value for name, value in record.items() if isinstance(value, float)}
+            self._report.line(record["step"], {**values, "tokens": record["tokens"]})
+
+    @contextmanager
+    def reporting(self, first_step: int, share: Share) -> Iterator[None]:
+        """Keep the report open meanwhile. Processes but the first say nothing."""
+        self._silent = share.rank > 0
+        self._report = None if self._silent else open_report(self._config, first_step)
+        try:
+            yield
+        finally:
+            if self._report is not None:
+                self._report.close()
 
 
 def _identity(config: TrainConfig, rows: Rows) -> str:
@@ -100,26 +161,21 @@ def _identity(config: TrainConfig, rows: Rows) -> str:
     return fingerprint({"config": values, "data": rows.fingerprint()})
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(folder: Path, identity: str, fresh: bool) -> None:
+    """Make save_model_path ready: no mark of an older result, no checkpoint of another training."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MARKER).unlink(missing_ok=True)
     except OSError as error:
         raise ToolkitError(f"save_model_path {str(folder)!r}: cannot be written: {error.strerror}") from error
+    forget_others(folder / CHECKPOINTS, "" if fresh else identity)
 
 
-def _save(model: Any, tokenizer: Any, output: Path, identity: str, summary: Summary) -> None:
-    from ftagent.toolkit.loop import CHECKPOINTS, METRICS
-
-    model.save_pretrained(output, safe_serialization=True)
-    tokenizer.save_pretrained(output)
-    (output / SUMMARY).write_text(json.dumps(summary.document(), indent=1) + "\n", encoding="utf-8")
-    for path in output.glob("*.safetensors"):
-        # safetensors writes for its owner alone; a predict stage may run as somebody else.
-        path.chmod(0o644)
-    names = [path.name for path in output.iterdir() if path.is_file() and path.name not in (MARKER, METRICS)]
-    mark_complete(output, identity, names)
-    shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
+def _save(learner: Learner, config: TrainConfig, identity: str, summary: Summary) -> None:
+    folder = config.save_model_path
+    with full_storage_is_told(str(folder), lambda: "free some space, and the same command goes on"):
+        learner.write_with_tokenizer(folder)
+    save_result(folder, identity, summary, config, {METRICS})
 
 
 if __name__ == "__main__":

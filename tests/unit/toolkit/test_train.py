@@ -1,6 +1,5 @@
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,43 +8,17 @@ from typing import Any
 import pytest
 
 from ftagent.toolkit.checkpoint import TENSORS
-from ftagent.toolkit.config import TrainConfig, validate_config
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.loop import learning_rate
 from ftagent.toolkit.train import train
 
-from .rows import conversations, write
+from .rows import write
+from .training import config, killed_after, losses, run, weights
 
 pytestmark = [
     pytest.mark.model,
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
 ]
-
-
-def config(tiny: Path, tmp_path: Path, **values: Any) -> TrainConfig:
-    data = tmp_path / "data.jsonl"
-    if not data.exists():
-        conversations(data)
-    base = {"model_path": str(tiny), "dataset_path": str(data), "save_model_path": str(tmp_path / "out")}
-    base |= {"batch_size": 4, "rank": 4}
-    base |= {"epochs": 2} if "max_tokens" not in values else {}
-    return validate_config({**base, **values}, TrainConfig, "train.yaml")
-
-
-def run(wanted: TrainConfig) -> list[dict[str, Any]]:
-    lines: list[dict[str, Any]] = []
-    train(wanted, lines.append)
-    return lines
-
-
-def losses(lines: list[dict[str, Any]]) -> list[float]:
-    return [line["loss"] for line in lines if "loss" in line]
-
-
-def weights(folder: Path, name: str = "adapter_model.safetensors") -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(folder / name))
 
 
 def test_training_reduces_the_loss_and_says_what_it_saw(tiny: Path, tmp_path: Path) -> None:
@@ -110,25 +83,11 @@ def test_rows_that_max_length_cuts_are_counted(tiny: Path, tmp_path: Path) -> No
         run(config(tiny, tmp_path, max_length=5))
 
 
-def killed_after(wanted: TrainConfig, steps: int, tmp_path: Path) -> None:
-    """Start the command, kill -9 once it printed step `steps`."""
-    path = tmp_path / "train.yaml"
-    path.write_text(json.dumps(wanted.model_dump(mode="json", exclude_none=True)))
-    command = [sys.executable, "-m", "ftagent.toolkit.train", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if json.loads(line).get("step") == steps:
-                process.send_signal(signal.SIGKILL)
-                break
-        process.stdout.read()
-    assert process.returncode == -signal.SIGKILL
-
-
 def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Path) -> None:
     import torch
 
     values = {"epochs": 5, "dropout": 0.2, "log_steps": 1, "checkpoint_steps": 3, "schedule": "cosine"}
+    values |= {"keep_checkpoints": 0}
     whole = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "whole"), **values))
     wanted = config(tiny, tmp_path, save_model_path=str(tmp_path / "killed"), **values)
     killed_after(wanted, 7, tmp_path)
@@ -171,6 +130,8 @@ def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damag
     lines = run(wanted)
     assert [line["event"] for line in lines if "event" in line] == ["data", "saved"]
     assert [line["step"] for line in lines if "step" in line] == list(range(1, 7))
+    # What is left of the other training would stand among the steps of this one.
+    assert {path.name for path in (tmp_path / "out/checkpoints").iterdir()} == {"step-00000004", "step-00000006"}
 
 
 @pytest.mark.parametrize(
@@ -181,6 +142,10 @@ def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damag
         ({"max_tokens": 3}, "max_tokens: 3 ends before the first label"),
         ({"model_path": "/nowhere"}, "model '/nowhere' cannot be loaded"),
         ({"device": "cuda"}, "device: cuda was asked for, but torch sees no GPU"),
+        ({"dtype": "float16"}, "dtype: float16 needs a GPU; a CPU computes in float32 or bfloat16"),
+        ({"method": "qlora"}, "method: qlora needs a GPU, and torch sees none; method lora also runs on a CPU"),
+        ({"report_to": "wandb"}, "report_to: wandb needs the package wandb; run `pip install 'ftagent[wandb]'`"),
+        ({"validation_share": 0.01}, "validation_share: 0.01 of 12 rows leaves one part empty"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tiny: Path, tmp_path: Path, values: dict[str, Any], says: str) -> None:

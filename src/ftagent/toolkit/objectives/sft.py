@@ -8,6 +8,7 @@ from typing import Any
 
 from ftagent.toolkit.batches import split_into_packs
 from ftagent.toolkit.losses import summed_loss
+from ftagent.toolkit.share import ALONE, Share
 from ftagent.toolkit.tokens import IGNORED, Row
 
 
@@ -16,15 +17,16 @@ class SupervisedObjective:
     """Over batches of `Row`. `pack_tokens` bounds one forward pass; 0 gives each row its own."""
 
     pack_tokens: int
+    share: Share = ALONE
 
     def backward(self, model: Any, batch: Sequence[Row], step: int) -> dict[str, float]:
         """`loss` is the mean per label token in nats."""
         labels = sum(label != IGNORED for row in batch for label in row.labels[1:])
         total = 0.0
-        for pack in split_into_packs(batch, self.pack_tokens):
+        for pack in split_into_packs(self.share.of(batch), self.pack_tokens):
             if pack.targets:
                 loss = summed_loss(model, pack) / labels
-                loss.backward()
+                self.share.backward(loss)
                 total += loss.item()
         return {"loss": total}
 
