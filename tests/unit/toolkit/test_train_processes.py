@@ -42,7 +42,7 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, method: str
     values = {"method": method, "batch_size": 3, "learning_rate": 1e-3, "validation_share": 0.25, "validation_steps": 2}
     one = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "one"), **values))
     lines: list[dict[str, Any]] = []
-    launch(config(tiny, tmp_path, **values), 2, "ddp", False, lines.append)
+    launch(config(tiny, tmp_path, **values), 2, False, lines.append)
     assert losses(lines) == pytest.approx(losses(one), rel=1e-4)
     near(tmp_path / "one", tmp_path / "out", "adapter_model.safetensors" if method == "lora" else "model.safetensors")
     first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "out"))
@@ -69,7 +69,7 @@ def test_torchrun_starts_it_too_and_a_kill_is_gone_on_from(tiny: Path, tmp_path:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
     lines: list[dict[str, Any]] = []
-    launch(wanted, 2, "ddp", False, lines.append)
+    launch(wanted, 2, False, lines.append)
     assert lines[1]["event"] == "resumed"
     assert lines[1]["step"] >= 4
     assert losses(metrics(tmp_path / "out")) == pytest.approx(losses(one), rel=1e-3)
@@ -79,8 +79,6 @@ def test_what_is_wrong_is_told_once(tiny: Path, tmp_path: Path) -> None:
     write(tmp_path / "bad.jsonl", [{"messages": [{"role": "user", "content": "x"}]}])
     wanted = config(tiny, tmp_path, dataset_path=str(tmp_path / "bad.jsonl"))
     with pytest.raises(ToolkitError, match=r"^\S*bad\.jsonl:1: ") as error:
-        launch(wanted, 2, "ddp", False, lambda record: None)
+        launch(wanted, 2, False, lambda record: None)
     assert "\n" not in str(error.value)
-    with pytest.raises(ToolkitError, match="deepspeed-zero2 needs the package deepspeed; run `pip install deepspeed`"):
-        launch(wanted, 2, "deepspeed-zero2", False, lambda record: None)
     assert not (tmp_path / "out").exists()
