@@ -88,9 +88,7 @@ def test_a_training_tells_what_it_did_and_what_comes_next(
     lines = answer.out.splitlines()
     assert re.search(r"INFO +2 steps over \d+ tokens: rows 4$", lines[0])
     assert any(re.fullmatch(r"step 2 of 2   loss \d+\.\d+   [\d,]+ tokens/s", line) for line in lines)
-    assert re.search(
-        r"^out is complete: 2 steps, \d+ tokens in 0:0\d, .*; validation loss .* at step 2$", answer.out, re.M
-    )
+    assert re.fullmatch(r"out is complete: 2 steps, \d+ tokens in .*; validation loss .* at step 2", lines[-5])
     assert lines[-4:] == [
         "next:", f"  ftagent chat {tiny} --adapter out", f"  ftagent evaluate {tiny} --adapter out --benchmark NAME",
         f"  ftagent merge {tiny} out out-merged",
@@ -118,7 +116,8 @@ def test_what_comes_after_is_done_in_the_same_command(
     words = ["train", "config.yaml", "--then", "evaluate", "-o", "then.limit=2", "--benchmark", SUMS]
     document = check("train", ftagent(*words, "--json").out)
     after = document["then"]["evaluate"]
-    assert (after["benchmark"], after["split"], after["score"]["n"]) == (SUMS, "validation", 2)
+    assert after["benchmark"].startswith("rg:chain_sum?")
+    assert (after["split"], after["score"]["n"]) == ("validation", 2)
     assert after["adapter"] == "out"
     answer = ftagent(*words)
     assert f"ftagent evaluate {tiny} --adapter out --benchmark" in answer.out
@@ -127,14 +126,8 @@ def test_what_comes_after_is_done_in_the_same_command(
 
 def test_the_commands_that_come_after() -> None:
     values = {"model_path": "/resolved", "dataset_path": "d", "save_model_path": "out", "epochs": 1}
-    then = {
-        "benchmark": "gsm8k",
-        "limit": 5,
-        "split": "test",
-        "script": "s.json",
-        "answers": "a.json",
-        "merge_path": "m",
-    }
+    then: dict[str, Any] = {"benchmark": "gsm8k", "limit": 5, "split": "test", "merge_path": "m"}
+    then |= {"script": "s.json", "answers": "a.json"}
     adapter = validate_config({**values, "then": then}, TrainConfig, "config.yaml")
     full = validate_config({**values, "then": then, "method": "full"}, TrainConfig, "config.yaml")
     assert [shown(words) for words in commands(parse_steps("evaluate, chat-script,merge"), adapter, "base")] == [
