@@ -8,9 +8,8 @@ export PYTHON
 PINS := pyproject.toml constraints.txt scripts/install scripts/install-torch
 DEMO_BENCHMARK := rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2
 DEMO_LOG ?= log
-# Units first: what fails cheaply fails early.
-TIERS := $(filter-out tests/bench/ tests/acceptance/ tests/fixtures/ tests/__pycache__/,$(wildcard tests/*/))
-TIERS := $(filter tests/unit/,$(TIERS)) $(filter-out tests/unit/,$(TIERS))
+# Beside the units, which run first: what fails cheaply fails early.
+TIERS := $(filter-out tests/unit/ tests/bench/ tests/acceptance/ tests/fixtures/ tests/__pycache__/,$(wildcard tests/*/))
 
 .PHONY: help demo install test acceptance bench lint docs build clean
 help: ## list the targets
@@ -41,18 +40,21 @@ docs: install ## build the documentation into site/
 
 test: lint docs ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
 	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data; absent ones are skipped, required ones fail)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 tests/unit
 	$(BIN)/python -m pytest --durations=20 $(TIERS)
 
 acceptance: install ## the long proofs; results go to docs/
 	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
 
-bench: install ## measure the loop, the local environment, prompts and training; the numbers go to docs/performance.md
+bench: install ## measure the loop, environments, prompts, training and prediction; the numbers go to docs/performance.md
 	$(BIN)/python tests/bench/bench_loop.py
 	$(BIN)/python tests/bench/bench_local.py
 	$(BIN)/python tests/bench/bench_docker.py
 	$(BIN)/python tests/bench/bench_llm.py
 	$(BIN)/python tests/bench/bench_prompts.py
-	$(BIN)/python tests/bench/bench_toolkit.py smollm2-135m
+	$(BIN)/python tests/bench/bench_train.py smollm2-135m
+	$(BIN)/python -m pip install -q -c constraints.txt lm-eval
+	$(BIN)/python tests/bench/bench_predict.py smollm2-135m
 
 build: install ## wheel and sdist into dist/
 	$(BIN)/python -m build

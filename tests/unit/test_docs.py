@@ -47,7 +47,7 @@ def test_commands_in_the_guides_exist() -> None:
         for page in PAGES
         for block in re.findall(r"^```(?:sh|text)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
         if page.name != "command-line.md"
-        for word in re.findall(r"^ftagent ([a-z]+)", block, re.MULTILINE)
+        for word in re.findall(r"^ftagent ([a-z-]+)", block, re.MULTILINE)
     }
     assert used, "no command found: the pattern is wrong"
     assert {word: page for word, page in used.items() if word not in known} == {}

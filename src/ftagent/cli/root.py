@@ -37,6 +37,15 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
     "train": Entry("train", "train", "Fine-tune a model from a YAML file."),
     "evaluate": Entry("evaluate", "evaluate", "Score a model on a benchmark."),
     "score": Entry("evaluate", "score", "Score a file of predictions on a benchmark."),
+    "data": {
+        "check": Entry("data", "check", "Find what is wrong with training data, and tell what is in it."),
+        "convert": Entry("data", "convert", "Write training data in another format or kind of file."),
+    },
+    "check-model": Entry("check_model", "check_model", "Check that a model is whole and what memory it takes."),
+    "merge": Entry("merge", "merge", "Add an adapter to the weights of its base model."),
+    "push": Entry("push", "push", "Upload a model or an adapter to the hub."),
+    "chat": Entry("chat", "chat", "Talk to a model, tuned or not, or play a preset conversation."),
+    "checkpoints": Entry("checkpoints", "checkpoints", "List what a training or a run saved, and whether it is whole."),
     "scenarios": Entry("catalogues", "scenarios", "List the scenarios that are installed."),
     "benchmarks": Entry("catalogues", "benchmarks", "List the benchmarks."),
     "models": Entry("catalogues", "models", "List the base models that are known by name."),
@@ -62,6 +71,7 @@ COMMANDS: Mapping[str, Entry | Mapping[str, Entry]] = {
 }
 GROUP_HELP = {
     "config": "Settings.",
+    "data": "Training data.",
     "env": "Where commands execute.",
     "journal": "The record of a run.",
     "memory": "Lessons of earlier runs.",

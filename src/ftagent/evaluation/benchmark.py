@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ftagent.core.types import Direction, Split
+from ftagent.toolkit.verifiers.grade import Grade as Grade
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,6 @@ class TrainingRow:
     question: str
     answer: str
     solution: str = ""
-
-
-@dataclass(frozen=True)
-class Grade:
-    """Of one output. `value` is in [0, 1]; `valid`: an answer was found; `category` names an error."""
-
-    value: float
-    valid: bool = True
-    category: str = ""
 
 
 class Benchmark(Protocol):

@@ -10,11 +10,11 @@ from ftagent.core.context import HubAccess
 from ftagent.core.errors import RequestError
 from ftagent.core.types import Direction, Split
 from ftagent.evaluation.benchmark import Grade, Item, TrainingRow, normalise, seeded_order, seeded_subset
-from ftagent.evaluation.extract import MARKS
-from ftagent.evaluation.grading_worker import GradingWorker
 from ftagent.evaluation.mirror import Row, load_rows
-from ftagent.evaluation.numeric import grade_number
 from ftagent.evaluation.overlap import OverlapGate
+from ftagent.toolkit.verifiers.extract import MARKS
+from ftagent.toolkit.verifiers.numeric import grade_number
+from ftagent.toolkit.verifiers.worker import GradingWorker
 
 HUB_ID = "openai/gsm8k"
 VALIDATION_ITEMS = 500

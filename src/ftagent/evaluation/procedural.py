@@ -7,24 +7,24 @@ keeps examples of every kind even where the space is small (one-digit sums: 155 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from ftagent.core.errors import RequestError
 from ftagent.core.types import Direction, Split
-from ftagent.evaluation.answer_guard import GUARDED, SYMBOLIC, harmless
 from ftagent.evaluation.benchmark import Grade, Item, TrainingRow, normalise
 from ftagent.evaluation.drawing import DrawingWorker, reproducible
 from ftagent.evaluation.expressions import expression_keys
-from ftagent.evaluation.extract import MARKS, decimal_of, extract_number, extract_texts, numbers_in
-from ftagent.evaluation.grading_worker import GradingWorker
-from ftagent.evaluation.numeric import number_category
-from ftagent.evaluation.procedural_tasks import build_dataset, canonical_name, split_name
+from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.verifiers.extract import MARKS, numbers_in
+from ftagent.toolkit.verifiers.procedural import TaskGrader
+from ftagent.toolkit.verifiers.tasks import build_dataset, canonical_name, split_name
+from ftagent.toolkit.verifiers.worker import GradingWorker
 
 SEEDS = {"train": 0x0A000000, "validation": 0x0B000000, "test": 0x0C000000, "confirm": 0x0D000000}
 SHARES = {"train": 0.40, "validation": 0.20, "test": 0.25, "confirm": 0.15}
@@ -74,13 +74,14 @@ class ProceduralBenchmark:
 
     def __init__(self, name: str) -> None:
         """Raises RequestError for an unknown task, key or value."""
-        self.name = canonical_name(name)
-        self.task = split_name(name)[0]
+        with requests():
+            self.name = canonical_name(name)
+            self.task = split_name(name)[0]
+            build_dataset(self.name, SEEDS["train"])
         self.title = f"reasoning-gym: {self.task.replace('_', ' ')}"
-        self._worker = GradingWorker()
+        self._grader = TaskGrader(self.name, GradingWorker())
         self._drawing = None if reproducible() else DrawingWorker(self.name)
         self._streams: dict[str, _Stream] = {}
-        build_dataset(self.name, SEEDS["train"])
 
     def items(self, split: Split, limit: int | None = None) -> tuple[Item, ...]:
         """Raises RequestError where the task has too few distinct items to measure anything."""
@@ -112,22 +113,7 @@ class ProceduralBenchmark:
         return rows
 
     def grade(self, item: Item, output: str) -> Grade:
-        if not output.strip():
-            return Grade(0.0, valid=False, category="empty")
-        expected = decimal_of(item.answer)
-        if expected is not None:
-            stated = extract_number(output)
-            value = decimal_of(stated) if stated is not None else None
-            if stated is None or value is None:
-                return Grade(0.0, valid=False, category="no_answer")
-            right = self._score(stated, item.meta) >= 1.0
-            return Grade(float(right), category="" if right else number_category(value, expected) or "wrong_form")
-        best = 0.0
-        for reading in extract_texts(output):
-            best = max(best, self._score(reading, item.meta))
-            if best >= 1.0:
-                return Grade(1.0)
-        return Grade(0.0, category="partly_right" if best > 0.05 else "wrong_text")
+        return self._grader.grade(output, item.answer, item.meta)
 
     def duplicate_keys(self, question: str) -> frozenset[str]:
         if self.task in ARITHMETIC:
@@ -138,21 +124,6 @@ class ProceduralBenchmark:
             return frozenset((" ".join(sorted(numbers_in(question))),))
         text = normalise(question)
         return frozenset((" ".join(sorted(text.split())) if self.task in WORDS else text,))
-
-    @cached_property
-    def _verifier(self) -> Any:
-        return build_dataset(self.name, SEEDS["train"])
-
-    def _score(self, answer: str, entry: Mapping[str, Any]) -> float:
-        task = entry["metadata"].get("source_dataset", self.task)
-        if task in GUARDED and not harmless(task, answer):
-            return 0.0
-        if task in SYMBOLIC:
-            return self._worker.task_score(self.name, answer, entry)
-        try:
-            return float(self._verifier.score_answer(answer=answer, entry=entry))
-        except Exception:  # noqa: BLE001 - third-party verifiers raise anything on arbitrary text: not right then
-            return 0.0
 
     def draw(self, split: str, wanted: int) -> list[dict[str, Any]]:
         """The first `wanted` entries of `split`, fewer where there are no more; the same in every process."""
@@ -176,7 +147,8 @@ class ProceduralBenchmark:
         while True:
             block, index = divmod(stream.position, BLOCK)
             if dataset is None or index == 0:
-                dataset = build_dataset(self.name, SEEDS[split] + block * BLOCK, BLOCK)
+                with requests():
+                    dataset = build_dataset(self.name, SEEDS[split] + block * BLOCK, BLOCK)
             # Some tasks draw from the global generator; it is lent to them seeded, and given back.
             state = random.getstate()
             random.seed(SEEDS[split] + stream.position)
@@ -196,6 +168,15 @@ class ProceduralBenchmark:
         stream.seen.add(identity)
         stream.entries.append(entry)
         return True
+
+
+@contextlib.contextmanager
+def requests() -> Iterator[None]:
+    """What the toolkit refuses is what was asked of us: its ToolkitError becomes a RequestError."""
+    try:
+        yield
+    except ToolkitError as error:
+        raise RequestError(str(error)) from error
 
 
 def split_of(key: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftagent.core.context import HubAccess
 from ftagent.core.errors import RequestError
 from ftagent.evaluation.benchmark import Benchmark
-from ftagent.evaluation.procedural_tasks import PREFIX, describe_task, task_names
+from ftagent.toolkit.verifiers.tasks import PREFIX, describe_task, task_names
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,8 @@ class Pack:
     """Rows laid end to end in one sequence of `T` tokens, their common beginning once.
 
     `ids`, `positions`, `segments`: length T; segment 0 is the common beginning, which every row attends to.
-    `sources`, `targets`: length L; the logits at index `sources[i]` predict token `targets[i]`.
+    `sources`, `targets`, `rows`: length L; the logits at index `sources[i]` predict token `targets[i]`, which is a
+    label of row `rows[i]`, counted from 0.
     """
 
     ids: list[int]
@@ -54,6 +55,7 @@ class Pack:
     segments: list[int]
     sources: list[int]
     targets: list[int]
+    rows: list[int]
 
 
 def pack(rows: Sequence[Row]) -> Pack:
@@ -64,6 +66,7 @@ def pack(rows: Sequence[Row]) -> Pack:
     segments = [0] * shared
     sources: list[int] = []
     targets: list[int] = []
+    owners: list[int] = []
     for number, row in enumerate(rows, start=1):
         start = len(ids)
         for index in range(max(shared, 1), len(row.ids)):
@@ -71,10 +74,11 @@ def pack(rows: Sequence[Row]) -> Pack:
                 before = start + index - 1 - shared if index > shared else shared - 1
                 sources.append(before)
                 targets.append(row.labels[index])
+                owners.append(number - 1)
         ids += row.ids[shared:]
         positions += range(shared, len(row.ids))
         segments += [number] * (len(row.ids) - shared)
-    return Pack(ids, positions, segments, sources, targets)
+    return Pack(ids, positions, segments, sources, targets, owners)
 
 
 def split_into_packs(rows: Sequence[Row], most_tokens: int) -> list[Pack]:

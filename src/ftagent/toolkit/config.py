@@ -6,6 +6,7 @@ are in train_args/default.yaml, and presets.py says how presets, config.yaml and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -116,6 +117,12 @@ class TrainConfig(_Config):
     grpo_kl: float = Field(ge=0, description="weight of the distance to the reference model; 0 needs no reference")
     grpo_clip: float = Field(gt=0, lt=1, description="bound of the probability ratio")
     grpo_updates: int = Field(ge=1, description="optimiser steps per set of replies")
+    grpo_normalisation: Literal["grpo", "dapo", "dr_grpo"] = Field(
+        description="tokens averaged per reply, over the step, or by grpo_max_new_tokens"
+    )
+    grpo_format: str = Field(description="regular expression that a whole reply should match; empty: none")
+    grpo_format_weight: float = Field(ge=0, description="reward for a reply that matches grpo_format")
+    grpo_batch_tokens: int = Field(ge=1, description="most tokens in flight while replies are sampled")
     grpo_scale_rewards: bool = Field(description="divide advantages by their group's standard deviation")
 
     then: Then = Field(
@@ -138,9 +145,28 @@ class TrainConfig(_Config):
             raise ValueError(
                 "early_stopping_patience needs held-out rows: validation_path, validation_split or validation_share"
             )
-        if self.objective == "grpo" and not self.verifier:
-            raise ValueError("objective grpo needs a verifier")
+        if self.objective == "grpo":
+            self._refuse_grpo()
         return self
+
+    def _refuse_grpo(self) -> None:
+        if not self.verifier:
+            raise ValueError("objective grpo needs a verifier")
+        if self.max_tokens is not None:
+            raise ValueError("objective grpo samples its own tokens: give epochs, not max_tokens")
+        if self.grpo_kl and self.method == "full":
+            raise ValueError(
+                "grpo_kl needs the untouched model, which method full changes: give grpo_kl: 0, or method lora"
+            )
+        if self.checkpoint_steps % self.grpo_updates:
+            raise ValueError(
+                f"checkpoint_steps must be a multiple of grpo_updates, {self.grpo_updates}: "
+                "replies are not kept in checkpoints"
+            )
+        try:
+            re.compile(self.grpo_format)
+        except re.error as error:
+            raise ValueError(f"grpo_format is not a regular expression: {error}") from error
 
     @property
     def validates(self) -> bool:

@@ -16,12 +16,16 @@ DROP_SHARE = 0.8
 
 @dataclass
 class Draft:
-    """One output in the making. `id` and `sample` seed its random numbers, whatever batch it is in."""
+    """One output in the making. `id` and `sample` seed its random numbers, whatever batch it is in.
+
+    `stop` is the token that ended it, which `new` does not hold; None where the limit did.
+    """
 
     id: str
     sample: int
     prompt: list[int]
     new: list[int] = field(default_factory=list)
+    stop: int | None = None
     generator: Any = None
 
 
@@ -114,6 +118,8 @@ class _Batch:
             self.going = [row for row in self.going if tokens[row] not in self.stops]
             for row in self.going:
                 self.drafts[row].new.append(tokens[row])
+            for row in ended:
+                self.drafts[row].stop = tokens[row]
             if ended:
                 self.finished([self.drafts[row] for row in ended])
             if not self.going:

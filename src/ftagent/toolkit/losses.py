@@ -6,6 +6,9 @@ import inspect
 from typing import Any
 
 from ftagent.toolkit.batches import Pack, attention_mask
+from ftagent.toolkit.kernels.attention import layout
+from ftagent.toolkit.kernels.head import head_logprobs
+from ftagent.toolkit.kernels.select import fast_ways
 
 
 def summed_loss(model: Any, pack: Pack) -> Any:
@@ -13,22 +16,43 @@ def summed_loss(model: Any, pack: Pack) -> Any:
     return -target_logprobs(model, pack).sum()
 
 
-def target_logprobs(model: Any, pack: Pack) -> Any:
-    """Log-probability in nats of each label token of `pack`, a float32 tensor of length L with gradient."""
+def target_logprobs(model: Any, pack: Pack, temperature: float = 1.0) -> Any:
+    """Log-probability in nats of each label token of `pack`, a float32 tensor of length L with gradient.
+
+    `temperature` divides the logits: the probability with which sampling at that temperature draws the token.
+    """
     import torch
 
-    device = model.device
-    sources = torch.tensor(pack.sources, device=device)
-    targets = torch.tensor(pack.targets, device=device)
-    inputs = {
-        "input_ids": torch.tensor([pack.ids], device=device),
-        "position_ids": torch.tensor([pack.positions], device=device),
-        # One row alone is plain causal attention, which needs no mask.
-        "attention_mask": attention_mask(pack, model.dtype, device) if max(pack.segments) > 1 else None,
-        "use_cache": False,
-    }
+    fast = fast_ways(model)
+    sources = torch.tensor(pack.sources, device=model.device)
+    targets = torch.tensor(pack.targets, device=model.device)
+    inputs = pack_inputs(model, pack, fast.rows)
+    if fast.head:
+        head = model.get_output_embeddings()
+        hidden = model.get_decoder()(**inputs).last_hidden_state[0]
+        bias = head.bias if head.bias is None else head.bias / temperature
+        return head_logprobs(hidden.index_select(0, sources) / temperature, head.weight, bias, targets)
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         logits = model(**inputs, logits_to_keep=sources).logits[0]
     else:
         logits = model(**inputs).logits[0, sources]
-    return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    return -torch.nn.functional.cross_entropy(logits.float() / temperature, targets, reduction="none")
+
+
+def pack_inputs(model: Any, pack: Pack, rows: bool) -> dict[str, Any]:
+    """Arguments of a forward pass over `pack`; with `rows` the model attends by rows, else under a dense mask."""
+    import torch
+
+    device = model.device
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor([pack.ids], device=device),
+        "position_ids": torch.tensor([pack.positions], device=device),
+        "use_cache": False,
+    }
+    if rows:
+        # A mask of four dimensions is taken as it is, so that none is made; attention by rows does not look at it.
+        unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)
+        return {**inputs, "attention_mask": unused, "pack_layout": layout(pack.segments)}
+    # One row alone is plain causal attention, which needs no mask.
+    mask = attention_mask(pack, model.dtype, device) if max(pack.segments) > 1 else None
+    return {**inputs, "attention_mask": mask}

@@ -44,12 +44,14 @@ def predict(config: PredictConfig, emit: Emit) -> None:
 def _generate(config: PredictConfig, questions: Sequence[Question], done: Outputs, stream: IO[str], emit: Emit) -> None:
     """Fill `done`; each output goes to `stream` as it ends."""
     from ftagent.toolkit.generate import Draft, generate
+    from ftagent.toolkit.kernels.select import speed_up
     from ftagent.toolkit.models import load_model, merge_adapter
     from ftagent.toolkit.tokens import encode_question, stop_tokens
 
     model, tokenizer = load_model(config.model, config.dtype, config.device)
     if config.adapter:
         model = merge_adapter(model, Path(config.adapter))
+    speed_up(model.requires_grad_(False))
     total = len(questions) * config.samples
     drafts = []
     for question in questions:

@@ -88,6 +88,7 @@ def test_files_that_were_refused_unexecuted_replay_equal(
     ]
     (tmp_path / "model.yaml").write_text(yaml.safe_dump({"replies": replies}))
     monkeypatch.setenv("CHAT_MODEL", f"scripted/{tmp_path / 'model.yaml'}")
+    monkeypatch.setenv("FTAGENT_YES_RUN_UNSANDBOXED", "true")
     done = ftagent("run", "--scenario", "noop", "--agent", "llm", "--loop-n", "1", "-o", "stages=1", "--name", "m")
     assert done.code == 0, done.err
     journal = (tmp_path / "log/m/journal.jsonl").read_text()

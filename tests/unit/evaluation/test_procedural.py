@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from ftagent.core.errors import RequestError
-from ftagent.evaluation.answer_guard import GUARDED, harmless
 from ftagent.evaluation.procedural import ProceduralBenchmark, split_of
-from ftagent.evaluation.procedural_tasks import describe_task, task_names
+from ftagent.toolkit.verifiers.guard import GUARDED, harmless
+from ftagent.toolkit.verifiers.tasks import describe_task, task_names
 
 TWO_TERMS = "rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2"
 SPLITS = ("validation", "confirm", "test")

@@ -55,6 +55,7 @@ def test_a_pack_holds_the_common_beginning_once() -> None:
     # The first label of the second row follows the last token of the common beginning.
     assert packed.sources == [3, 4, 2, 6, 7, 8, 11]
     assert packed.targets == [9, 2, 9, 10, 11, 2, 2]
+    assert packed.rows == [0, 0, 1, 1, 1, 1, 2]
 
 
 @given(most=st.integers(0, 30))

@@ -1,31 +1,13 @@
-"""JSONL files of conversations and of questions, read and validated line by line."""
+"""JSONL files of questions, read and validated line by line."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ftagent.toolkit.data.types import ROLES, Conversation, Message, Question
+from ftagent.toolkit.data.sources import fail, json_source
+from ftagent.toolkit.data.types import ROLES, Message, Question
 from ftagent.toolkit.errors import ToolkitError
-
-
-def read_conversations(path: Path) -> list[Conversation]:
-    """Rows of a training file, in order. Each has at least one assistant message.
-
-    Raises ToolkitError with file and line for anything else, and for a file without rows.
-    """
-    rows = []
-    for line, value in _objects(path):
-        place = f"{path}:{line}"
-        messages = _messages(value, place)
-        if not any(message["role"] == "assistant" for message in messages):
-            raise ToolkitError(f"{place}: no message has role assistant, so there is nothing to learn")
-        rows.append(Conversation(messages, line))
-    if not rows:
-        raise ToolkitError(f"{path}: has no rows")
-    return rows
 
 
 def read_questions(path: Path) -> list[Question]:
@@ -35,8 +17,9 @@ def read_questions(path: Path) -> list[Question]:
     """
     rows = []
     seen: dict[str, int] = {}
-    for line, value in _objects(path):
-        place = f"{path}:{line}"
+    source = json_source(path, fail)
+    for line, value in source.rows:
+        place = source.place(line)
         if not isinstance(value.get("id"), str | int) or isinstance(value["id"], bool):
             raise ToolkitError(f'{place}: key "id" must be a string')
         identity = str(value["id"])
@@ -50,26 +33,6 @@ def read_questions(path: Path) -> list[Question]:
     if not rows:
         raise ToolkitError(f"{path}: has no rows")
     return rows
-
-
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) of each line that is not blank."""
-    try:
-        with path.open("rb") as stream:
-            for line, raw in enumerate(stream, start=1):
-                if not raw.strip():
-                    continue
-                try:
-                    value = json.loads(raw.decode("utf-8"))
-                except UnicodeDecodeError as error:
-                    raise ToolkitError(f"{path}:{line}: not UTF-8: {error}") from error
-                except (ValueError, RecursionError) as error:
-                    raise ToolkitError(f"{path}:{line}: not JSON: {error}") from error
-                if not isinstance(value, dict):
-                    raise ToolkitError(f"{path}:{line}: must be a JSON object, not {type(value).__name__}")
-                yield line, value
-    except OSError as error:
-        raise ToolkitError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _messages(value: dict[str, Any], place: str) -> tuple[Message, ...]:

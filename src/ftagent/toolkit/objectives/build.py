@@ -5,11 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.data import read_conversations
+from ftagent.toolkit.data import Problem, read_conversations, read_preferences, read_problems
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.loop import Batch, Objective
@@ -82,10 +81,26 @@ def prepare_objective(model: Any, tokenizer: Any, config: TrainConfig, rows: Row
         held_out = held_out_batches(unseen, config, rows.held_out_source)
         objective = SupervisedObjective(config.pack_tokens if can_pack(model, config.max_length) else 0, share)
         return Prepared(objective, batches, held_out, numbers)
-    raise ToolkitError(f"objective: {config.objective} is not there yet")
+    if config.objective == "dpo":
+        from ftagent.toolkit.objectives.dpo_rows import prepare_preferences
+
+        return prepare_preferences(model, tokenizer, config, rows, share)
+    from ftagent.toolkit.objectives.grpo_rows import prepare_problems
+
+    return prepare_problems(model, tokenizer, config, rows, share)
 
 
 def _reader(config: TrainConfig) -> Any:
     if config.objective == "sft":
-        return lambda source, split: read_conversations(Path(source))
-    raise ToolkitError(f"objective: {config.objective} is not there yet")
+        return read_conversations
+    if config.objective == "dpo":
+        return read_preferences
+
+    def read_checked(source: str, split: str) -> list[Problem]:
+        from ftagent.toolkit.objectives.grpo_rows import check_problems
+
+        problems = read_problems(source, split)
+        check_problems(problems, config.verifier, source)
+        return problems
+
+    return read_checked

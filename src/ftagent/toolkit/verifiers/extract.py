@@ -136,13 +136,13 @@ def extract_texts(output: str) -> list[str]:
     text = strip_thinking(output[-MAX_CHARACTERS:])
     marked = marked_answer(text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    readings = [_unwrap(marked)] if marked else []
+    readings = [unwrap(marked)] if marked else []
     readings += [text, *lines[-1:]]
     readings += [reading.rstrip(".") for reading in readings]
     return list(dict.fromkeys(reading for reading in readings if reading))
 
 
-def _unwrap(text: str) -> str:
+def unwrap(text: str) -> str:
     r"""Without `$…$`, `\text{…}`, backticks and bold marks around all of it."""
     text = text.strip("$`* ")
     inner = re.fullmatch(r"\\(?:text|mathrm|texttt)\{(.*)\}", text, flags=re.DOTALL)

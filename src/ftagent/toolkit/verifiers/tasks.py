@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ftagent.core.errors import RequestError
+from ftagent.toolkit.errors import ToolkitError
 
 PREFIX = "rg:"
 OURS = ("seed", "size")
@@ -20,15 +20,15 @@ OURS = ("seed", "size")
 
 
 def split_name(name: str) -> tuple[str, dict[str, str]]:
-    """`rg:NAME?key=value&…` → task and settings as text. Raises RequestError."""
+    """`rg:NAME?key=value&…` → task and settings as text. Raises ToolkitError."""
     task, _, query = name.removeprefix(PREFIX).partition("?")
     settings: dict[str, str] = {}
     for part in filter(None, query.split("&")):
         key, equals, value = part.partition("=")
         if not equals:
-            raise RequestError(f"{name}: {part!r} is not key=value")
+            raise ToolkitError(f"{name}: {part!r} is not key=value")
         if key in settings:
-            raise RequestError(f"{name}: {key} is given twice")
+            raise ToolkitError(f"{name}: {key} is given twice")
         settings[key] = value
     return task, settings
 
@@ -54,7 +54,7 @@ def field_default(field: dataclasses.Field[Any]) -> Any:
 def build_dataset(name: str, seed: int, size: int = 1) -> Any:
     """The reasoning-gym dataset of a benchmark name: `size` seeded entries, by index.
 
-    Raises RequestError for an unknown task or key (with the nearest valid ones) or a value it refuses.
+    Raises ToolkitError for an unknown task or key (with the nearest valid ones) or a value it refuses.
     """
     from reasoning_gym.factory import create_dataset  # type: ignore[import-untyped]
 
@@ -64,25 +64,25 @@ def build_dataset(name: str, seed: int, size: int = 1) -> Any:
         return create_dataset(task, **values, seed=seed, size=size)
     except Exception as error:
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RequestError(f"{name}: {why}") from error
+        raise ToolkitError(f"{name}: {why}") from error
 
 
 def parse_settings(name: str, task: str, settings: Mapping[str, str]) -> dict[str, Any]:
-    """Settings converted to the types of the task's own configuration. Raises RequestError."""
+    """Settings converted to the types of the task's own configuration. Raises ToolkitError."""
     config = _config_class(task, name)
     hints = typing.get_type_hints(config)
     known = {field.name: field for field in dataclasses.fields(config) if field.name not in OURS}
     values: dict[str, Any] = {}
     for key, text in settings.items():
         if key in OURS:
-            raise RequestError(f"{name}: {key} is set by the splits; leave it out")
+            raise ToolkitError(f"{name}: {key} is set by the splits; leave it out")
         if key not in known:
-            raise RequestError(f"{name}: unknown key {key!r}; {_nearest(key, list(known), 'keys')}")
+            raise ToolkitError(f"{name}: unknown key {key!r}; {_nearest(key, list(known), 'keys')}")
         try:
             values[key] = _convert(text, hints[key], field_default(known[key]))
         except (ValueError, KeyError, TypeError) as error:
             shown = getattr(hints[key], "__name__", None) or str(hints[key])
-            raise RequestError(f"{name}: {key}={text!r} is not of type {shown}") from error
+            raise ToolkitError(f"{name}: {key}={text!r} is not of type {shown}") from error
     return values
 
 
@@ -104,7 +104,7 @@ def _tasks() -> Mapping[str, tuple[type, type]]:
 def _config_class(task: str, name: str) -> Any:
     tasks = _tasks()
     if task not in tasks:
-        raise RequestError(f"{name}: unknown task {task!r}; {_nearest(task, sorted(tasks), 'tasks')}")
+        raise ToolkitError(f"{name}: unknown task {task!r}; {_nearest(task, sorted(tasks), 'tasks')}")
     return tasks[task][1]
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from ftagent.evaluation.extract import extract_number, extract_texts, last_boxed, strip_thinking
-from ftagent.evaluation.grading_worker import GradingWorker
-from ftagent.evaluation.numeric import grade_number
+from ftagent.toolkit.verifiers.extract import extract_number, extract_texts, last_boxed, strip_thinking
+from ftagent.toolkit.verifiers.numeric import grade_number
+from ftagent.toolkit.verifiers.worker import GradingWorker
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,10 @@ class GradingWorker:
     `close` ends the child; so does losing the last reference to this, and the end of the interpreter.
     """
 
-    def __init__(self, seconds: float = 10.0) -> None:
+    def __init__(self, seconds: float = 10.0, most_timeouts: int | None = MAX_TIMEOUTS) -> None:
+        """After `most_timeouts` late requests every other is answered with 0 at once; None never stops to try."""
         self.seconds = seconds
+        self._most_timeouts = most_timeouts
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
         self._timeouts = 0
@@ -50,7 +52,7 @@ class GradingWorker:
 
     def _request(self, request: Mapping[str, Any]) -> float:
         with self._lock:
-            if self._timeouts >= MAX_TIMEOUTS:
+            if self._most_timeouts is not None and self._timeouts >= self._most_timeouts:
                 return 0.0
             process = self._process or self._start()
             assert process.stdin is not None
@@ -73,7 +75,7 @@ class GradingWorker:
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftagent.evaluation.grading_worker"],
+            [sys.executable, "-m", "ftagent.toolkit.verifiers.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -107,7 +109,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 def _score(request: Mapping[str, Any]) -> float:
     if request["kind"] == "task":
-        from ftagent.evaluation.procedural_tasks import build_dataset
+        from ftagent.toolkit.verifiers.tasks import build_dataset
 
         dataset = build_dataset(request["benchmark"], seed=0)
         return float(dataset.score_answer(request["answer"], request["entry"]))

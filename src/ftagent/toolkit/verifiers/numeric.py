@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ftagent.evaluation.benchmark import Grade
-from ftagent.evaluation.extract import (
+from ftagent.toolkit.verifiers.extract import (
     MAX_CHARACTERS,
     decimal_of,
     extract_number,
@@ -13,7 +12,8 @@ from ftagent.evaluation.extract import (
     marked_answer,
     strip_thinking,
 )
-from ftagent.evaluation.grading_worker import GradingWorker
+from ftagent.toolkit.verifiers.grade import Grade
+from ftagent.toolkit.verifiers.worker import GradingWorker
 
 
 def grade_number(output: str, reference: str, worker: GradingWorker) -> Grade:
