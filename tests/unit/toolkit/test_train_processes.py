@@ -15,7 +15,7 @@ import pytest
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.launch import launch
 
-from .rows import conversations, write
+from .rows import conversations, preferences, write
 from .training import command_of, config, losses, metrics, run, weights
 
 pytestmark = [
@@ -50,6 +50,20 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, method: str
         **second, "seconds": 0, "validation_loss": pytest.approx(second["validation_loss"], rel=1e-4),
     }  # fmt: skip
     assert len(metrics(tmp_path / "out")) == len(metrics(tmp_path / "one"))
+
+
+def test_two_processes_share_pairs(tiny: Path, tmp_path: Path) -> None:
+    keys = ("prompt", "chosen", "rejected")
+    write(tmp_path / "pairs.jsonl", [{key: getattr(pair, key) for key in keys} for pair in preferences(5)])
+    values = {"dataset_path": str(tmp_path / "pairs.jsonl"), "objective": "dpo", "batch_size": 3, "learning_rate": 1e-3}
+    one = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "one"), **values))
+    lines: list[dict[str, Any]] = []
+    launch(config(tiny, tmp_path, **values), 2, False, lines.append)
+    for name in ("loss", "margin", "accuracy"):
+        first, second = ([line[name] for line in some if name in line] for some in (one, lines))
+        assert second == pytest.approx(first, rel=1e-3, abs=1e-4)
+        assert len(second) == 4
+    near(tmp_path / "one", tmp_path / "out")
 
 
 def test_torchrun_starts_it_too_and_a_kill_is_gone_on_from(tiny: Path, tmp_path: Path) -> None:

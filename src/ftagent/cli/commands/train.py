@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -100,7 +102,9 @@ def _train(
         from ftagent.toolkit.train import train as run
 
         losses: list[float] = []
-        summary = run(config, _keep_losses(display, losses), fresh)
+        # Some libraries that draw curves print, too.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            summary = run(config, _keep_losses(display, losses), fresh)
     finally:
         display.close()
         end_log()
