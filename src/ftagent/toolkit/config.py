@@ -51,8 +51,8 @@ class TrainConfig(_Config):
     save_model_path: Path = Field(description="folder: adapter or weights, tokenizer, metrics.jsonl, checkpoints")
 
     map_function: str = Field(min_length=1, description="how conversations become text: auto, a family or a plug-in")
-    thinking: Literal["split_turns", "keep_all", "last_only", "drop"] = Field(
-        description="reasoning of earlier turns: each turn in the context it will have, all kept, last kept, none"
+    thinking: Literal["auto", "split_turns", "keep_all", "last_only", "drop"] = Field(
+        description="reasoning: each turn in the context it will have, all kept, last turn, none; auto: first or none"
     )
 
     objective: ObjectiveName = Field(description="supervised, from preferences, or from a verifier's rewards")

@@ -45,18 +45,23 @@ def _generate(config: PredictConfig, questions: Sequence[Question], done: Output
     """Fill `done`; each output goes to `stream` as it ends."""
     from ftagent.toolkit.generate import Draft, generate
     from ftagent.toolkit.kernels.select import speed_up
+    from ftagent.toolkit.mapping import Mapper, adopt_template, mapping_of
     from ftagent.toolkit.models import load_model, merge_adapter
-    from ftagent.toolkit.tokens import encode_question, stop_tokens
+    from ftagent.toolkit.tokens import stop_tokens
 
     model, tokenizer = load_model(config.model, config.dtype, config.device)
+    mapping = mapping_of(Path(config.adapter or config.model))
+    adopt_template(tokenizer, mapping)
+    mapper = Mapper(tokenizer, mapping)
     if config.adapter:
         model = merge_adapter(model, Path(config.adapter))
     speed_up(model.requires_grad_(False))
     total = len(questions) * config.samples
     drafts = []
     for question in questions:
-        prompt = encode_question(tokenizer, question, str(config.questions))
-        _refuse_too_long(model, prompt, config, f"{config.questions}:{question.line}")
+        place = f"{config.questions}:{question.line}"
+        prompt = mapper.prompt(question.messages, place)
+        _refuse_too_long(model, prompt, config, place)
         drafts += [
             Draft(question.id, sample, prompt) for sample in range(config.samples) if (question.id, sample) not in done
         ]

@@ -38,7 +38,8 @@ def independent_loss(model_path: Path, adapter: Path | None, rows: Path) -> floa
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from ftagent.toolkit.tokens import IGNORED, encode_conversation, stop_tokens
+    from ftagent.toolkit.mapping import Mapper
+    from ftagent.toolkit.tokens import IGNORED, stop_tokens
 
     tokenizer = AutoTokenizer.from_pretrained(model_path)
     model: Any = AutoModelForCausalLM.from_pretrained(model_path)
@@ -47,7 +48,7 @@ def independent_loss(model_path: Path, adapter: Path | None, rows: Path) -> floa
         model = PeftModel.from_pretrained(model, str(adapter))
     total, count = 0.0, 0
     for conversation in read_conversations(rows):
-        row = encode_conversation(tokenizer, conversation, stops, 1024, "rows")
+        (row,) = Mapper(tokenizer, stops=stops).conversation(conversation, 1024, "rows")
         labels = torch.tensor([row.labels])
         with torch.no_grad():
             loss = model(input_ids=torch.tensor([row.ids]), labels=labels).loss.item()

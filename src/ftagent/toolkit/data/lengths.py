@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.data.formats import Item
-from ftagent.toolkit.data.types import Conversation, Message, Preference, Problem, Question
+from ftagent.toolkit.data.types import Conversation, Message, Preference, Problem
 from ftagent.toolkit.errors import ToolkitError
 
 _BINS = 12
@@ -57,18 +57,21 @@ class Tokens:
 
     def __init__(self, folder: Path, map_function: str = "auto", limit: int | None = None) -> None:
         """`limit`: most tokens, the model's own where None. Raises ToolkitError where there is no such tokenizer."""
-        if map_function != "auto":
-            raise ToolkitError(f"--map-function {map_function}: no such map function; there is auto")
         from transformers import AutoConfig, AutoTokenizer
         from transformers.utils import logging
+
+        from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 
         # Its warning about rows that are too long is what the check tells with their lines.
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         except (OSError, ValueError, KeyError) as error:
             raise ToolkitError(f"{folder}: no tokenizer that can be loaded: {str(error).splitlines()[0]}") from error
+        mapping = Mapping(map_function)
+        adopt_template(tokenizer, mapping)
+        self._mapper = Mapper(tokenizer, mapping, {tokenizer.eos_token_id})
         most = getattr(config, "max_position_embeddings", None)
         self.limit: int | None = limit if limit is not None else most
 
@@ -79,19 +82,13 @@ class Tokens:
         return max(self._conversation(conversation) for conversation in conversations_of(item))
 
     def _conversation(self, conversation: Conversation) -> tuple[int, int]:
-        from ftagent.toolkit.tokens import IGNORED, encode_conversation
+        from ftagent.toolkit.tokens import IGNORED
 
-        stops = frozenset({self._tokenizer.eos_token_id})
-        try:
-            row = encode_conversation(self._tokenizer, conversation, stops, 1 << 40, "")
-        except ValueError as error:
-            raise ToolkitError(f"the chat template refuses these messages: {error}") from error
-        return len(row.ids), sum(label != IGNORED for label in row.labels)
+        rows = self._mapper.conversation(conversation, 1 << 40, "")
+        return max(len(row.ids) for row in rows), sum(label != IGNORED for row in rows for label in row.labels)
 
     def _prompt(self, item: Problem) -> int:
-        from ftagent.toolkit.tokens import encode_question
-
-        return len(encode_question(self._tokenizer, Question(item.id, item.prompt, item.line), ""))
+        return len(self._mapper.prompt(item.prompt, f":{item.line}"))
 
 
 def conversations_of(item: Item) -> list[Conversation]:

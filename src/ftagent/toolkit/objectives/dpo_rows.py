@@ -7,14 +7,15 @@ from typing import Any
 
 from ftagent.toolkit.batches import plan
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.data import Conversation, Message, Preference, Question
+from ftagent.toolkit.data import Preference
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
+from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 from ftagent.toolkit.models import can_pack
 from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
 from ftagent.toolkit.share import Share
-from ftagent.toolkit.tokens import IGNORED, Row, encode_conversation, encode_question, stop_tokens
+from ftagent.toolkit.tokens import IGNORED, stop_tokens
 
 REFERENCE = "reference.json"
 """In the folder of the checkpoints: log-probabilities under the model before training."""
@@ -28,9 +29,10 @@ def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: R
     """
     from ftagent.toolkit.loop import CHECKPOINTS
 
-    encoded = encode_preferences(model, tokenizer, rows.train, config.max_length, rows.source)
+    mapping = Mapping(config.map_function, config.thinking)
+    encoded = encode_preferences(model, tokenizer, rows.train, config.max_length, rows.source, mapping)
     pairs = _comparable(encoded, config, rows.source)
-    held_out = encode_preferences(model, tokenizer, rows.held_out, config.max_length, rows.held_out_source)
+    held_out = encode_preferences(model, tokenizer, rows.held_out, config.max_length, rows.held_out_source, mapping)
     held_out = _comparable(held_out, config, rows.held_out_source) if held_out else []
     lengths = [len(pair.chosen.ids) + len(pair.rejected.ids) for pair in pairs]
     order = [
@@ -59,18 +61,25 @@ def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: R
 
 
 def encode_preferences(
-    model: Any, tokenizer: Any, preferences: Sequence[Preference], max_length: int, source: str
+    model: Any,
+    tokenizer: Any,
+    preferences: Sequence[Preference],
+    max_length: int,
+    source: str,
+    mapping: Mapping | None = None,
 ) -> list[PreferenceRows]:
     """Both replies of each pair after their prompt. Raises ToolkitError with `source` and line."""
-    stops = stop_tokens(tokenizer, model)
-
-    def reply(pair: Preference, messages: Sequence[Message]) -> Row:
-        whole = Conversation((*pair.prompt, *messages), pair.line)
-        row = encode_conversation(tokenizer, whole, stops, max_length, source)
-        prompt = len(encode_question(tokenizer, Question("", pair.prompt, pair.line), source))
-        return Row(row.ids, (*[IGNORED] * min(prompt, len(row.ids)), *row.labels[prompt:]), row.cut)
-
-    return [PreferenceRows(reply(pair, pair.chosen), reply(pair, pair.rejected)) for pair in preferences]
+    mapping = mapping or Mapping()
+    adopt_template(tokenizer, mapping)
+    mapper = Mapper(tokenizer, mapping, stop_tokens(tokenizer, model))
+    pairs = []
+    for pair in preferences:
+        place = f"{source}:{pair.line}"
+        chosen, rejected = (
+            mapper.reply(pair.prompt, reply, max_length, place) for reply in (pair.chosen, pair.rejected)
+        )
+        pairs.append(PreferenceRows(chosen, rejected))
+    return pairs
 
 
 def _comparable(encoded: Sequence[PreferenceRows], config: TrainConfig, source: str) -> list[PreferenceRows]:

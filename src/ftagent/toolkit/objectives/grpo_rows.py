@@ -8,13 +8,14 @@ from typing import Any
 
 from ftagent.toolkit.batches import plan
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.data import Problem, Question
+from ftagent.toolkit.data import Problem
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 from ftagent.toolkit.models import can_pack
 from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.grpo import PolicyObjective, PolicySettings, Prompt, repeated
 from ftagent.toolkit.share import Share
-from ftagent.toolkit.tokens import encode_question, stop_tokens
+from ftagent.toolkit.tokens import stop_tokens
 from ftagent.toolkit.verifiers.registry import load_verifier
 
 
@@ -29,8 +30,9 @@ def check_problems(problems: Sequence[Problem], verifier: str, source: str) -> N
 
 def prepare_problems(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share) -> Prepared:
     """Objective, batches and held-out batches. Raises ToolkitError for rows that cannot be encoded."""
-    prompts = encode_problems(model, tokenizer, rows.train, config.grpo_max_new_tokens, rows.source)
-    held_out = encode_problems(model, tokenizer, rows.held_out, config.grpo_max_new_tokens, rows.held_out_source)
+    mapping, most = Mapping(config.map_function, config.thinking), config.grpo_max_new_tokens
+    prompts = encode_problems(model, tokenizer, rows.train, most, rows.source, mapping)
+    held_out = encode_problems(model, tokenizer, rows.held_out, most, rows.held_out_source, mapping)
     order = [item.row for item in plan([1] * len(prompts), config.seed, config.epochs, None)]
     size = config.batch_size * config.gradient_accumulation
     batches = [[prompts[row] for row in order[start : start + size]] for start in range(0, len(order), size)]
@@ -84,14 +86,22 @@ def reward_of(config: TrainConfig) -> Callable[[Problem, str], float]:
 
 
 def encode_problems(
-    model: Any, tokenizer: Any, problems: Sequence[Problem], max_new_tokens: int, source: str
+    model: Any,
+    tokenizer: Any,
+    problems: Sequence[Problem],
+    max_new_tokens: int,
+    source: str,
+    mapping: Mapping | None = None,
 ) -> list[Prompt]:
     """Prompts to where the reply begins. Raises ToolkitError with `source` and line, also where prompt and reply would
     be longer than the model takes."""
     most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    mapping = mapping or Mapping()
+    adopt_template(tokenizer, mapping)
+    mapper = Mapper(tokenizer, mapping)
     prompts = []
     for problem in problems:
-        ids = encode_question(tokenizer, Question("", problem.prompt, problem.line), source)
+        ids = mapper.prompt(problem.prompt, f"{source}:{problem.line}")
         if most is not None and len(ids) + max_new_tokens > most:
             raise ToolkitError(
                 f"{source}:{problem.line}: {len(ids)} tokens and grpo_max_new_tokens {max_new_tokens} "

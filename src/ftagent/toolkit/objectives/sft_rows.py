@@ -9,15 +9,18 @@ from ftagent.toolkit.batches import plan
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.data import Conversation
 from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.tokens import IGNORED, Row, encode_conversation, stop_tokens
+from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
+from ftagent.toolkit.tokens import IGNORED, Row, stop_tokens
 
 
 def encode(
     model: Any, tokenizer: Any, conversations: Sequence[Conversation], config: TrainConfig, source: str
 ) -> list[Row]:
-    """Ids and labels of each conversation. Raises ToolkitError with `source` and line."""
-    stops = stop_tokens(tokenizer, model)
-    return [encode_conversation(tokenizer, row, stops, config.max_length, source) for row in conversations]
+    """Ids and labels of the conversations, as map function and thinking say. ToolkitError: `source` and line."""
+    mapping = Mapping(config.map_function, config.thinking)
+    adopt_template(tokenizer, mapping)
+    mapper = Mapper(tokenizer, mapping, stop_tokens(tokenizer, model))
+    return list(mapper.conversations(conversations, config.max_length, source))
 
 
 def batches_of(encoded: Sequence[Row], config: TrainConfig, source: str) -> tuple[list[list[Row]], dict[str, int]]:
