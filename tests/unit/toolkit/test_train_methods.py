@@ -74,15 +74,15 @@ def test_gradient_checkpointing_changes_nothing(tiny: Path, tmp_path: Path, meth
 def test_gradient_checkpointing_computes_layers_again(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+    from transformers.models.llama.modeling_llama import LlamaAttention
 
-    forward, calls = LlamaDecoderLayer.forward, [0]
+    forward, calls = LlamaAttention.forward, [0]
 
     def counted(self: Any, *inputs: Any, **more: Any) -> Any:
         calls[0] += 1
         return forward(self, *inputs, **more)
 
-    monkeypatch.setattr(LlamaDecoderLayer, "forward", counted)
+    monkeypatch.setattr(LlamaAttention, "forward", counted)
     counts = []
     for checkpointing in (False, True):
         calls[0] = 0
