@@ -1,4 +1,4 @@
-"""Writes the pages that follow from code: `command-line.md` and the table of `settings.md`.
+"""Writes the pages that follow from code: `command-line.md`, the tables of `settings.md` and `guides/train.md`.
 
 python docs/generate_reference.py           write them
 python docs/generate_reference.py --check   exit 1 when one is not current
@@ -62,8 +62,47 @@ def settings() -> str:
     return written + MARK + "\n" + "\n".join(tables)
 
 
+def training() -> str:
+    """The guide as it is written up to the mark, then every key of a training."""
+    from ftagent.toolkit.config import TrainConfig
+    from ftagent.toolkit.presets import default_values
+
+    written = (REFERENCE / "guides/train.md").read_text().split(MARK)[0]
+    defaults = default_values()
+    rows = []
+    for name, field in TrainConfig.model_json_schema()["properties"].items():
+        cells = [f"`{name}`", key_values(field), key_default(name, defaults), field.get("description", "")]
+        rows.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
+    header = "| key | values | default | meaning |\n|---|---|---|---|\n"
+    return written + MARK + "\n" + header + "\n".join(rows) + "\n"
+
+
+def key_values(field: dict[str, Any]) -> str:
+    if "anyOf" in field:
+        return " or ".join(key_values(one) for one in field["anyOf"] if one.get("type") != "null")
+    if "enum" in field or "const" in field:
+        return ", ".join(f"`{value}`" for value in field.get("enum", [field.get("const")]))
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = " and ".join(f"{sign} {field[key]:g}" for key, sign in signs.items() if key in field)
+    names = {"string": "text", "array": "list of names", "boolean": "true, false", "object": "mapping"}
+    kind = names.get(field.get("type", "object"), field.get("type", "mapping"))
+    return f"{kind} {bounds}".strip()
+
+
+def key_default(name: str, defaults: dict[str, Any]) -> str:
+    """With what default.yaml says for a method or an objective."""
+    value = defaults.get(name)
+    shown = "" if value in (None, "", {}) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    special = [f"{words}: `{keys[name]}`" for words, keys in defaults["when"].items() if name in keys]
+    return shown + (f" ({', '.join(special)})" if special else "")
+
+
 def main() -> int:
-    pages = {REFERENCE / "command-line.md": command_line(), REFERENCE / "settings.md": settings()}
+    pages = {
+        REFERENCE / "command-line.md": command_line(),
+        REFERENCE / "settings.md": settings(),
+        REFERENCE / "guides/train.md": training(),
+    }
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv[1:]:
         names = ", ".join(str(path) for path in stale)

@@ -166,12 +166,15 @@ def trl(case: str, model_path: str, data: Path, folder: Path, variant: str) -> d
 
 
 def bare(case: str, model_path: str, data: Path, folder: Path, variant: str) -> dict[str, Any]:
+    import torch
     from datasets import Dataset
     from peft import get_peft_model
     from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
     model, tokenizer, rows = encoded(case, model_path, data, folder)
     options = {"train_sampling_strategy": "group_by_length"} if variant == "bare-grouped" else {}
+    # Adapters begin as the others' do.
+    torch.manual_seed(SEED)
     trainer = Trainer(
         model=model.train() if case == "full" else get_peft_model(model, adapter(model)).train(),
         args=TrainingArguments(**arguments(case, folder, **options)),

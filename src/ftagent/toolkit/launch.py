@@ -6,7 +6,6 @@ On several machines `torchrun` and `accelerate launch` do that, with `-m ftagent
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -28,7 +27,7 @@ _GRACE_SECONDS = 10.0
 Record = Callable[[dict[str, Any]], None]
 
 
-def launch(config: TrainConfig, processes: int, strategy: str, fresh: bool, record: Record) -> None:
+def launch(config: TrainConfig, processes: int, fresh: bool, record: Record) -> None:
     """Train in `processes` processes; each record of the first goes to `record`.
 
     Ctrl-C once ends them after their step, twice at once. Raises what the training raised: ToolkitError, StorageFull,
@@ -36,7 +35,6 @@ def launch(config: TrainConfig, processes: int, strategy: str, fresh: bool, reco
     """
     import yaml
 
-    check_strategy(strategy)
     values = {**config.model_dump(mode="json"), "model_name": ""}
     with tempfile.TemporaryDirectory(prefix="ftagent-") as folder:
         path = Path(folder) / "config.yaml"
@@ -51,12 +49,6 @@ def launch(config: TrainConfig, processes: int, strategy: str, fresh: bool, reco
             for thread in (*watchers, *(reader for reader, _ in readers)):
                 thread.join()
         _raise_first(children, [lines for _, lines in readers])
-
-
-def check_strategy(strategy: str) -> None:
-    """Raises ToolkitError for a strategy that cannot be used here."""
-    if strategy.startswith("deepspeed") and importlib.util.find_spec("deepspeed") is None:
-        raise ToolkitError(f"--strategy {strategy} needs the package deepspeed; run `pip install deepspeed`")
 
 
 @contextlib.contextmanager

@@ -78,7 +78,6 @@ def _prepare(config: TrainConfig, rows: Rows, share: Share) -> _Work:
     learner = load_learner(config)
     share = replace(share, scaler=learner.precision.scaler)
     prepared = prepare_objective(learner.model, learner.tokenizer, config, rows, share)
-    _check_share(prepared.objective, share, config)
     seed_step(config.seed, 0, 0)
     learner.prepare(config)
     steps, tokens = len(prepared.batches), sum(map(prepared.objective.tokens, prepared.batches))
@@ -116,13 +115,6 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
             prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
         tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary
-
-
-def _check_share(objective: Any, share: Share, config: TrainConfig) -> None:
-    """An objective without a share would count each process's step whole, or not scale its losses."""
-    if getattr(objective, "share", None) != share and (share.processes > 1 or share.scaler is not None):
-        what = "several processes" if share.processes > 1 else "dtype float16"
-        raise ToolkitError(f"objective: {config.objective} does not work with {what}")
 
 
 class _Teller:

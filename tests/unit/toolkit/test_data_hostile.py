@@ -1,6 +1,7 @@
 """Whatever a file holds, reading, checking and converting it end in a result or in one line."""
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -53,26 +54,46 @@ GOOD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@st.composite
-def damaged(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Rows of a format, with one thing somewhere in one of them put in the place of another."""
-    row = draw(st.sampled_from(GOOD))
-    broken = json.loads(json.dumps(row))
-    at: Any = broken
-    while True:
-        key = draw(st.sampled_from(sorted(at) if isinstance(at, dict) else range(len(at))))
-        if not isinstance(at[key], dict | list) or not at[key] or draw(st.booleans()):
-            break
-        at = at[key]
-    if draw(st.integers(0, 4)):
-        at[key] = draw(VALUES)
-    else:
-        del at[key]
-    return [broken, row] if draw(st.booleans()) else [row, broken]
+ODD = [None, True, 0, 1.5, "", " ", "x", "<think>x</think>", [], [None], [1], [[]], [["q", 1]], ["x"], {}, {"x": 1},
+       [{}], [{"role": []}], [{"role": "user", "content": {}}], [{"from": {}, "value": 1}], [SAID], SAID]  # fmt: skip
 
 
-ROWS = ROWS | damaged()
-ANYWHERE = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def damaged(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The row with each thing anywhere in it taken away, or put in the place of by each of ODD."""
+
+    def places(value: Any) -> Iterator[tuple[Any, ...]]:
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            yield (key,)
+            if isinstance(value[key], dict | list):
+                yield from ((key, *rest) for rest in places(value[key]))
+
+    for *way, key in places(row):
+        for odd in (..., *ODD):
+            broken = json.loads(json.dumps(row))
+            at: Any = broken
+            for step in way:
+                at = at[step]
+            if odd is ...:
+                del at[key]
+            else:
+                at[key] = odd
+            yield broken
+
+
+@pytest.mark.parametrize("row", GOOD, ids=lambda row: "-".join(row))
+def test_any_one_thing_wrong_in_a_row(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = tmp_path / "a.jsonl"
+    for broken in damaged(row):
+        path.write_text(f"{json.dumps(row)}\n{json.dumps(broken)}\n")
+        for read in (read_conversations, read_preferences, read_problems):
+            with suppress(ToolkitError):
+                read(path)
+        for name in FORMATS:
+            with suppress(ToolkitError):
+                convert(path, tmp_path / "b.jsonl", write_as=name)
+
+
+ANYWHERE = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def endure(path: Path, out: Path) -> None:

@@ -306,3 +306,13 @@ def test_freed_memory_is_used_again() -> None:
     faults()
     # Each of the 20 tensors has 9766 pages.
     assert faults() < 9766
+
+
+def test_checkpointed_activations_are_computed_again_the_fast_way() -> None:
+    from ftagent.toolkit.kernels.select import speed_up
+
+    plain, fast = (lora(small_model("llama")).train() for _ in range(2))
+    fast.activation_checkpointing_enable({"use_reentrant": False})
+    assert speed_up(fast).rows
+    packs = split_into_packs(rows(5), 2048)
+    assert_equal(losses_and_gradients(fast, packs), losses_and_gradients(plain, packs))

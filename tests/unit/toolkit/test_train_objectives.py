@@ -11,6 +11,7 @@ import pytest
 
 from ftagent.toolkit.config import TrainConfig, validate_config
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.launch import launch
 
 from .rows import preferences, problems, write
 from .training import killed_after, losses, metrics, run, weights
@@ -96,6 +97,21 @@ def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Pa
         torch.testing.assert_close(tensor, due[key], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("values", [DPO, {**GRPO, "batch_size": 3, "grpo_normalisation": "dapo"}], ids=["dpo", "grpo"])
+def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, values: dict[str, Any]) -> None:
+    values = {**values, "learning_rate": 1e-3, "save_model_path": str(tmp_path / "one")}
+    one = run(config(tiny, tmp_path, **values))
+    lines: list[dict[str, Any]] = []
+    launch(
+        config(tiny, tmp_path, **{**values, "save_model_path": str(tmp_path / "two")}), 2, "ddp", False, lines.append
+    )
+    steps, due = ([line for line in found if "loss" in line] for found in (lines, one))
+    assert len(steps) == len(due) > 2
+    for step, expected in zip(steps, due, strict=True):
+        assert step == pytest.approx({**expected, "seconds": step["seconds"]}, rel=1e-3, abs=1e-5)
+
+
 @pytest.mark.parametrize("objective", ["dpo", "grpo"])
 def test_held_out_rows_are_measured(tiny: Path, tmp_path: Path, objective: str) -> None:
     from ftagent.toolkit.models import load_model
@@ -108,6 +124,12 @@ def test_held_out_rows_are_measured(tiny: Path, tmp_path: Path, objective: str) 
     loss = prepared.objective.held_out_loss(model, prepared.held_out)
     assert loss == prepared.objective.held_out_loss(model, prepared.held_out)
     assert loss == pytest.approx(0.6931, abs=1e-3) if objective == "dpo" else loss <= 0
+
+
+def test_a_reference_that_cannot_be_kept_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("")
+    with pytest.raises(ToolkitError, match=r"reference\.json: cannot be written: Not a directory"):
+        run(config(tiny, tmp_path, **DPO, checkpoint_steps=1))
 
 
 def test_a_budget_of_tokens_ends_with_a_whole_pair(tiny: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.launch import launch
 
-from .rows import conversations, write
+from .rows import conversations, preferences, write
 from .training import command_of, config, losses, metrics, run, weights
 
 pytestmark = [
@@ -42,7 +42,7 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, method: str
     values = {"method": method, "batch_size": 3, "learning_rate": 1e-3, "validation_share": 0.25, "validation_steps": 2}
     one = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "one"), **values))
     lines: list[dict[str, Any]] = []
-    launch(config(tiny, tmp_path, **values), 2, "ddp", False, lines.append)
+    launch(config(tiny, tmp_path, **values), 2, False, lines.append)
     assert losses(lines) == pytest.approx(losses(one), rel=1e-4)
     near(tmp_path / "one", tmp_path / "out", "adapter_model.safetensors" if method == "lora" else "model.safetensors")
     first, second = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "out"))
@@ -50,6 +50,20 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, method: str
         **second, "seconds": 0, "validation_loss": pytest.approx(second["validation_loss"], rel=1e-4),
     }  # fmt: skip
     assert len(metrics(tmp_path / "out")) == len(metrics(tmp_path / "one"))
+
+
+def test_two_processes_share_pairs(tiny: Path, tmp_path: Path) -> None:
+    keys = ("prompt", "chosen", "rejected")
+    write(tmp_path / "pairs.jsonl", [{key: getattr(pair, key) for key in keys} for pair in preferences(5)])
+    values = {"dataset_path": str(tmp_path / "pairs.jsonl"), "objective": "dpo", "batch_size": 3, "learning_rate": 1e-3}
+    one = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "one"), **values))
+    lines: list[dict[str, Any]] = []
+    launch(config(tiny, tmp_path, **values), 2, False, lines.append)
+    for name in ("loss", "margin", "accuracy"):
+        first, second = ([line[name] for line in some if name in line] for some in (one, lines))
+        assert second == pytest.approx(first, rel=1e-3, abs=1e-4)
+        assert len(second) == 4
+    near(tmp_path / "one", tmp_path / "out")
 
 
 def test_torchrun_starts_it_too_and_a_kill_is_gone_on_from(tiny: Path, tmp_path: Path) -> None:
@@ -69,7 +83,7 @@ def test_torchrun_starts_it_too_and_a_kill_is_gone_on_from(tiny: Path, tmp_path:
                 os.killpg(process.pid, signal.SIGKILL)
                 break
     lines: list[dict[str, Any]] = []
-    launch(wanted, 2, "ddp", False, lines.append)
+    launch(wanted, 2, False, lines.append)
     assert lines[1]["event"] == "resumed"
     assert lines[1]["step"] >= 4
     assert losses(metrics(tmp_path / "out")) == pytest.approx(losses(one), rel=1e-3)
@@ -79,8 +93,6 @@ def test_what_is_wrong_is_told_once(tiny: Path, tmp_path: Path) -> None:
     write(tmp_path / "bad.jsonl", [{"messages": [{"role": "user", "content": "x"}]}])
     wanted = config(tiny, tmp_path, dataset_path=str(tmp_path / "bad.jsonl"))
     with pytest.raises(ToolkitError, match=r"^\S*bad\.jsonl:1: ") as error:
-        launch(wanted, 2, "ddp", False, lambda record: None)
+        launch(wanted, 2, False, lambda record: None)
     assert "\n" not in str(error.value)
-    with pytest.raises(ToolkitError, match="deepspeed-zero2 needs the package deepspeed; run `pip install deepspeed`"):
-        launch(wanted, 2, "deepspeed-zero2", False, lambda record: None)
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ftagent.cli.common import JsonOption, common, print_json
-from ftagent.core.errors import RequestError
 from ftagent.report.text import clock
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ def train(
         typer.Option("--report-to", help="Where curves are drawn while it runs."),
     ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share each step.")] = 1,
-    strategy: Annotated[
-        Literal["ddp", "fsdp", "deepspeed-zero2", "deepspeed-zero3"],
-        typer.Option(help="How several processes share the model."),
-    ] = "ddp",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, even where there are checkpoints.")] = False,
     json_: JsonOption = False,
 ) -> int:
@@ -68,7 +65,7 @@ def train(
     wanted = wanted.model_copy(update={"model_path": str(resolve_model_path(model, settings))})
     document: dict[str, Any] = {"schema_version": 1, "output": str(wanted.save_model_path)}
     try:
-        document |= _train(wanted, settings, common(ctx), json_, fresh, processes, strategy)
+        document |= _train(wanted, settings, common(ctx), json_, fresh, processes)
     except KeyboardInterrupt:
         typer.echo("error: interrupted; the same command goes on from the last complete checkpoint", err=True)
         return INTERRUPTED
@@ -87,7 +84,7 @@ def train(
 
 
 def _train(
-    config: TrainConfig, settings: Settings, shared: Common, as_json: bool, fresh: bool, processes: int, strategy: str
+    config: TrainConfig, settings: Settings, shared: Common, as_json: bool, fresh: bool, processes: int
 ) -> dict[str, Any]:
     """Train under the display that fits; returns the summary and whether there was nothing left to do."""
     from ftagent.cli import log
@@ -101,13 +98,13 @@ def _train(
     display.open()
     try:
         if processes > 1:
-            return _launch(config, display, fresh, processes, strategy)
-        if strategy != "ddp":
-            raise RequestError(f"--strategy {strategy} needs --processes 2 or more")
+            return _launch(config, display, fresh, processes)
         from ftagent.toolkit.train import train as run
 
         losses: list[float] = []
-        summary = run(config, _keep_losses(display, losses), fresh)
+        # Some libraries that draw curves print, too.
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            summary = run(config, _keep_losses(display, losses), fresh)
     finally:
         display.close()
         end_log()
@@ -130,9 +127,7 @@ def _summary(config: TrainConfig, losses: list[float], already: bool) -> dict[st
     return {"already_complete": already, "summary": summary, "losses": [*losses[:1], *losses[-1:]]}
 
 
-def _launch(
-    config: TrainConfig, display: TrainingDisplay, fresh: bool, processes: int, strategy: str
-) -> dict[str, Any]:
+def _launch(config: TrainConfig, display: TrainingDisplay, fresh: bool, processes: int) -> dict[str, Any]:
     from ftagent.toolkit.launch import launch
     from ftagent.toolkit.logs import log
 
@@ -145,7 +140,7 @@ def _launch(
         keep(line)
         already.append(line.get("event") == "already_complete")
 
-    launch(config, processes, strategy, fresh, record)
+    launch(config, processes, fresh, record)
     return _summary(config, losses, any(already))
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ftagent.toolkit.errors import ToolkitError, full_storage_is_told
 from ftagent.toolkit.files import fingerprint, write_atomically
 from ftagent.toolkit.objectives.replies import chunks, common_length, evaluating, logprobs_by_row, untouched
 from ftagent.toolkit.share import ALONE, Share
@@ -113,6 +114,7 @@ def with_reference(
 
     To be called before the first step, and before a checkpoint is loaded where no adapters are trained. `cache`, a
     file, keeps the numbers for the training `identity`, so that a resumed one has exactly those that it began with.
+    Raises ToolkitError where it cannot be written.
     """
     key = fingerprint([identity, [[pair.chosen.ids, pair.rejected.ids] for pair in pairs]])
     found = _cached(cache, key, len(pairs)) if cache else None
@@ -121,8 +123,7 @@ def with_reference(
             both = [_pair_logprobs(model, pair, pack_tokens) for pair in pairs]
         found = [(chosen.sum().item(), rejected.sum().item()) for chosen, rejected in both]
         if cache:
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(cache, json.dumps({"identity": key, "logprobs": found}) + "\n")
+            _keep(cache, {"identity": key, "logprobs": found})
     return [replace(pair, reference=reference) for pair, reference in zip(pairs, found, strict=True)]
 
 
@@ -134,6 +135,15 @@ def _cached(path: Path, identity: str, number: int) -> list[tuple[float, float]]
     if not isinstance(values, Mapping) or values.get("identity") != identity or len(values["logprobs"]) != number:
         return None
     return [(float(chosen), float(rejected)) for chosen, rejected in values["logprobs"]]
+
+
+def _keep(path: Path, values: Mapping[str, Any]) -> None:
+    with full_storage_is_told(str(path), lambda: "free some space, and the same command goes on"):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(values) + "\n")
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ToolkitError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _pair_logprobs(model: Any, pair: PreferenceRows, pack_tokens: int) -> tuple[Any, Any]:

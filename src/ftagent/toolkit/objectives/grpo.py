@@ -91,7 +91,7 @@ class PolicyObjective:
         self._decode = decode
         self._stops = stops
         self._pack_tokens = pack_tokens
-        self._share = share
+        self.share = share
         self._groups: list[Group] = []
         self._seen = 0
 
@@ -100,8 +100,8 @@ class PolicyObjective:
         share of tokens whose ratio is cut; and what `measures_of` says of the replies."""
         settings = self.settings
         if step % settings.updates == 0:
-            self._groups = self.roll_out(model, self._share.of(list(enumerate(batch))), step)
-        totals = self._share.sum_measures({
+            self._groups = self.roll_out(model, self.share.of(list(enumerate(batch))), step)
+        totals = self.share.sum_measures({
             "reply": sum(sum(group.lengths) for group in self._groups),
             "seen": sum(len(row.ids) for group in self._groups for row in group.rows),
         })  # fmt: skip
@@ -177,7 +177,7 @@ class PolicyObjective:
                 loss = loss + cost.sum() * self._weight(group.lengths[reply], tokens, groups)
                 totals["kl"] += kl
                 totals["clipped"] += clipped
-            self._share.backward(loss)
+            self.share.backward(loss)
             totals["loss"] += loss.item()
             done += len(rows)
         return totals
