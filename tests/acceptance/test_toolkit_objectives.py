@@ -34,7 +34,7 @@ GRPO = {
     **ADAPTER, "objective": "grpo", "verifier": SUMS, "learning_rate": 5e-4, "batch_size": 8, "grpo_group_size": 8,
     "grpo_max_new_tokens": 16, "grpo_kl": 0.0,
 }  # fmt: skip
-DPO = {**ADAPTER, "objective": "dpo", "learning_rate": 5e-4, "batch_size": 8, "epochs": 3, "dpo_beta": 0.1}
+DPO = {**ADAPTER, "objective": "dpo", "learning_rate": 5e-4, "batch_size": 8, "epochs": 2, "dpo_beta": 0.1}
 
 
 @pytest.fixture(scope="session")
@@ -124,14 +124,14 @@ def test_grpo_raises_the_reward(model: Path, tmp_path: Path) -> None:
 
 
 def pairs_of(task: ProceduralBenchmark, items: Sequence[Item], outputs: dict[str, list[str]]) -> list[dict[str, str]]:
-    """Of the model's own replies to an item, at most two right ones, each with a wrong one."""
+    """Of the model's own replies to an item, at most four right ones, each with a wrong one."""
     pairs = []
     for item in items:
         right = [text for text in outputs[item.id] if task.grade(item, text).value == 1.0]
         wrong = [text for text in outputs[item.id] if text.strip() and text not in right]
         pairs += [
             {"prompt": item.question, "chosen": one, "rejected": other}
-            for one, other in list(zip(right, wrong, strict=False))[:2]
+            for one, other in list(zip(right, wrong, strict=False))[:4]
         ]
     return pairs
 
@@ -158,10 +158,10 @@ def margins(config: dict[str, Any], adapter: Path | None) -> dict[str, float]:
 def test_dpo_raises_the_margin(model: Path, tmp_path: Path) -> None:
     task = ProceduralBenchmark(SUMS)
     drawn = [Item(f"train-{n}", entry["question"], entry["answer"], entry)
-             for n, entry in enumerate(task.draw("train", 60))]  # fmt: skip
-    items = task.items("validation", 30)
-    trained = pairs_of(task, drawn, replies(model, drawn, tmp_path, 6, 16))
-    held_out = pairs_of(task, items, replies(model, items, tmp_path, 6, 16))
+             for n, entry in enumerate(task.draw("train", 80))]  # fmt: skip
+    items = [*task.items("validation", 30), *task.items("test", 30)]
+    trained = pairs_of(task, drawn, replies(model, drawn, tmp_path, 16, 16))
+    held_out = pairs_of(task, items, replies(model, items, tmp_path, 8, 16))
     config = {
         **DPO, "model_path": str(model), "dataset_path": write(tmp_path / "pairs.jsonl", trained),
         "validation_path": write(tmp_path / "held_out.jsonl", held_out), "save_model_path": str(tmp_path / "tuned"),
