@@ -17,6 +17,8 @@ NOT_CHOSEN: Mapping[str, Any] = {
     "objective": "sft",
     "verifier": "",
     "report_to": "none",
+    # The loop trains in one process.
+    "strategy": "ddp",
     "keep_checkpoints": 0,
     # Every experiment trains on its whole budget, and scores come from the benchmark alone.
     "validation_path": None,

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.errors import full_storage_is_told
 from ftagent.toolkit.files import MARKER, is_complete, mark_complete, write_atomically
+from ftagent.toolkit.sharding import share_like, whole
 
 TENSORS = "state.safetensors"
 PROGRESS = "progress.json"
@@ -52,9 +53,9 @@ def step_folder(folder: Path, step: int) -> Path:
 
 
 def save_checkpoint(
-    folder: Path, identity: str, progress: Progress, model: Any, optimizer: Any, write: Write | None = None
+    folder: Path, identity: str, progress: Progress, tensors: Mapping[str, Any], write: Write | None = None
 ) -> None:
-    """Write `folder`/step-N. Raises StorageFull, after which no part of it is left."""
+    """Write `folder`/step-N with the `state_tensors`. Raises StorageFull, after which no part of it is left."""
     from safetensors.torch import save_file
 
     target = step_folder(folder, progress.step)
@@ -62,7 +63,7 @@ def save_checkpoint(
     try:
         with full_storage_is_told(f"checkpoint {str(target)!r}", lambda: _goes_on(folder, identity)):
             target.mkdir(parents=True)
-            save_file(_tensors(model, optimizer), target / TENSORS)
+            save_file(dict(tensors), target / TENSORS)
             if write is not None:
                 write(target)
             (target / PROGRESS).write_text(json.dumps(asdict(progress)), encoding="utf-8")
@@ -72,6 +73,17 @@ def save_checkpoint(
         raise
     if progress.best_step is not None:
         note_best(folder, progress)
+
+
+def state_tensors(model: Any, optimizer: Any, wanted: bool = True) -> dict[str, Any]:
+    """Trained weights and the optimiser's moments, whole. Where they are in parts, every process calls it, and those
+    that do not want them get none."""
+    tensors: dict[str, Any] = {}
+    for name, parameter in _trainable(model).items():
+        tensors[f"weight/{name}"] = whole(parameter, wanted)
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer/{key}/{name}"] = whole(value, wanted)
+    return {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
 
 
 def note_best(folder: Path, progress: Progress) -> None:
@@ -155,26 +167,17 @@ def _trainable(model: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _tensors(model: Any, optimizer: Any) -> dict[str, Any]:
-    tensors: dict[str, Any] = {}
-    for name, parameter in _trainable(model).items():
-        tensors[f"weight/{name}"] = parameter.detach().contiguous()
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = value.contiguous()
-    return tensors
-
-
 def _restore(tensors: dict[str, Any], model: Any, optimizer: Any | None) -> None:
     import torch
 
     parameters = _trainable(model)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(tensors[f"weight/{name}"])
+            parameter.copy_(share_like(tensors[f"weight/{name}"], parameter))
     for key, value in tensors.items():
         if optimizer is not None and key.startswith("optimizer/"):
             _, entry, name = key.split("/", 2)
             parameter = parameters[name]
             # Step counters stay on the CPU in float32; moments live beside their parameter.
-            moved = value if value.dim() == 0 else value.to(parameter.device)
+            moved = value if value.dim() == 0 else share_like(value, parameter)
             optimizer.state[parameter][entry] = moved

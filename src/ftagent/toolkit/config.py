@@ -19,6 +19,7 @@ from ftagent.toolkit.yaml_files import Layer, read_layer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+Strategy = Literal["ddp", "fsdp"]
 _DTYPE = "auto: bfloat16 on a GPU that has it, float32 elsewhere; float16 needs a GPU"
 _DEVICE = "auto: cuda where torch sees a GPU, else cpu"
 
@@ -86,6 +87,7 @@ class TrainConfig(_Config):
         ge=1, description="most tokens in one forward pass unless one row is longer; bounds memory only"
     )
     gradient_checkpointing: bool = Field(description="less memory, more time, the same result")
+    strategy: Strategy = Field(description="of several processes: each has the whole model (ddp), or a part (fsdp)")
 
     dtype: Dtype = Field(description=_DTYPE)
     device: Device = Field(description=_DEVICE)
@@ -147,7 +149,17 @@ class TrainConfig(_Config):
             )
         if self.objective == "grpo":
             self._refuse_grpo()
+        if self.strategy == "fsdp":
+            self._refuse_fsdp()
         return self
+
+    def _refuse_fsdp(self) -> None:
+        if self.objective != "sft":
+            raise ValueError(f"strategy fsdp trains objective sft alone; objective {self.objective} takes strategy ddp")
+        if self.method == "qlora":
+            raise ValueError("strategy fsdp does not split 4-bit weights: give method lora, or strategy ddp")
+        if self.dtype == "float16":
+            raise ValueError("strategy fsdp computes in float32 or bfloat16, not in float16")
 
     def _refuse_grpo(self) -> None:
         if not self.verifier:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ftagent.toolkit.config import TrainConfig
+from ftagent.toolkit.checkpoint import Write
+from ftagent.toolkit.config import Device, TrainConfig
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.models import add_adapter, load_model
 from ftagent.toolkit.precision import Precision, check_qlora, choose_precision, quantisation
 from ftagent.toolkit.result import write_model
+from ftagent.toolkit.sharding import device_of_processes, whole_weights
+from ftagent.toolkit.share import Share
 
 
 @dataclass
@@ -22,6 +24,7 @@ class Learner:
     inner: Any
     tokenizer: Any
     precision: Precision
+    sharded: bool = False
 
     def prepare(self, config: TrainConfig) -> None:
         """Add what `config`'s method trains. Raises ToolkitError for adapters that the model has no place for."""
@@ -40,6 +43,17 @@ class Learner:
             # The re-entrant kind loses the gradients of adapters over frozen embeddings.
             self.inner.activation_checkpointing_enable({"use_reentrant": False})
 
+    def shard(self) -> None:
+        """Leave this process its part of the model."""
+        from ftagent.toolkit.kernels.select import leave_head, speed_up
+        from ftagent.toolkit.sharding import shard
+
+        if device_of_processes() == "cpu":
+            speed_up(self.inner)  # it compares what the whole model computes
+        shard(self.inner)
+        leave_head(self.inner)
+        self.sharded = True
+
     def optimizer(self, config: TrainConfig) -> Any:
         """AdamW over what is trained."""
         import torch
@@ -53,14 +67,17 @@ class Learner:
             fused=True,
         )
 
-    def write(self, folder: Path) -> None:
-        """Into a checkpoint: an adapter, or weights with what is needed to load them."""
-        full = self.model is self.inner
-        write_model(self.model, folder, self.tokenizer if full else None, self.precision.saved if full else None)
+    def writer(self, wanted: bool, result: bool = False) -> Write:
+        """What writes an adapter, or weights with what is needed to load them, into a checkpoint or as the result.
 
-    def write_with_tokenizer(self, folder: Path) -> None:
-        """As the result."""
-        write_model(self.model, folder, self.tokenizer, self.precision.saved if self.model is self.inner else None)
+        Where the model is shared every process calls it; only one that said it `wanted` may write.
+        """
+        full = self.model is self.inner
+        weights = whole_weights(self.model, not full, wanted) if self.sharded else None
+        tokenizer = self.tokenizer if full or result else None
+        return lambda folder: write_model(
+            self.model, folder, tokenizer, self.precision.saved if full else None, weights
+        )
 
 
 def _check_checkpointing(model: Any) -> None:
@@ -68,10 +85,15 @@ def _check_checkpointing(model: Any) -> None:
         raise ToolkitError(f"gradient_checkpointing: {type(model).__name__} does not support it; leave it out")
 
 
-def load_learner(config: TrainConfig) -> Learner:
-    """The model of `config` before adapters. Raises ToolkitError: it cannot be loaded, or the machine cannot do it."""
+def load_learner(config: TrainConfig, share: Share) -> Learner:
+    """The model of `config` before adapters, on its device, or on the CPU where it is to be shared.
+
+    Raises ToolkitError: it cannot be loaded, or the machine cannot do it.
+    """
     check_qlora(config)
     precision = choose_precision(config)
     extra = {"quantization_config": quantisation(precision.saved)} if config.method == "qlora" else {}
-    model, tokenizer = load_model(config.model_path, precision.weights, config.device, **extra)
+    # A model that has to be shared may not fit one GPU.
+    device: Device = "cpu" if share.sharded else config.device
+    model, tokenizer = load_model(config.model_path, precision.weights, device, **extra)
     return Learner(model, model, tokenizer, precision)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ftagent.toolkit.checkpoint import Progress, Write, improves, prune_checkpoints, save_checkpoint
+from ftagent.toolkit.checkpoint import Progress, Write, improves, prune_checkpoints, save_checkpoint, state_tensors
 from ftagent.toolkit.command import Emit
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import Interrupted, full_storage_is_told
@@ -49,8 +49,9 @@ class Objective(Protocol):
 class Training:
     """Everything that does not change while it runs. `batches`: one an optimiser step.
 
-    `held_out`: batches for validation. `write`: puts the adapter or weights into a checkpoint. `stopping`: whether the
-    user wants it to end after this step. `autocast`: the context of every forward and backward pass.
+    `held_out`: batches for validation. `writer`: gives what puts the adapter or weights into a checkpoint; the argument
+    says whether this process will. `stopping`: whether the user wants it to end after this step. `autocast`: the
+    context of every forward and backward pass.
     """
 
     model: Any
@@ -61,7 +62,7 @@ class Training:
     identity: str
     emit: Emit
     held_out: Sequence[Batch] = ()
-    write: Write | None = None
+    writer: Callable[[bool], Write] | None = None
     share: Share = ALONE
     stopping: Callable[[], bool] = lambda: False
     autocast: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext
@@ -191,12 +192,15 @@ def _checkpoint_is_due(config: TrainConfig, step: int, ended: bool, stopping: bo
 
 
 def _checkpoint(training: Training, progress: Progress) -> None:
-    if training.share.scaler is not None:
-        progress.scale = training.share.scaler.get_scale()
-    if training.share.rank == 0:
-        save_checkpoint(
-            training.checkpoints, training.identity, progress, training.model, training.optimizer, training.write
-        )
+    share = training.share
+    if share.scaler is not None:
+        progress.scale = share.scaler.get_scale()
+    if share.rank and not share.sharded:
+        return
+    tensors = state_tensors(training.model, training.optimizer, share.rank == 0)
+    write = None if training.writer is None else training.writer(share.rank == 0)
+    if share.rank == 0:
+        save_checkpoint(training.checkpoints, training.identity, progress, tensors, write)
         prune_checkpoints(training.checkpoints, max(1, training.config.keep_checkpoints), progress.best_step)
 
 

@@ -18,7 +18,7 @@ def join_processes(config: TrainConfig) -> Share:
 
     # Without being told, a machine without GPU is taken for one process alone.
     state = PartialState(cpu=choose_device(config.device) == "cpu")
-    return Share(state.process_index, state.num_processes)
+    return Share(state.process_index, state.num_processes, sharded=config.strategy == "fsdp")
 
 
 def leave_processes() -> None:

@@ -47,13 +47,20 @@ class Summary:
         }  # fmt: skip
 
 
-def write_model(model: Any, folder: Path, tokenizer: Any = None, saved: Any = None) -> None:
-    """The adapter of a PEFT model, or all weights in dtype `saved` (None: as they are), and the tokenizer, if given."""
+def write_model(
+    model: Any, folder: Path, tokenizer: Any = None, saved: Any = None, weights: Mapping[str, Any] | None = None
+) -> None:
+    """The adapter of a PEFT model, or all weights in dtype `saved` (None: as they are), and the tokenizer, if given.
+
+    `weights`: to write instead of those in `model`.
+    """
     if saved is None or saved is model.dtype:
-        model.save_pretrained(folder, safe_serialization=True)
+        given = {} if weights is None else {"state_dict": dict(weights)}
+        model.save_pretrained(folder, safe_serialization=True, **given)
     else:
-        weights = {name: tensor.to(saved) for name, tensor in model.state_dict().items()}
-        model.save_pretrained(folder, safe_serialization=True, state_dict=weights)
+        tensors = model.state_dict() if weights is None else weights
+        converted = {name: tensor.to(saved) for name, tensor in tensors.items()}
+        model.save_pretrained(folder, safe_serialization=True, state_dict=converted)
         # Transformers writes the format that the model has in memory.
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config["dtype"] = str(saved).removeprefix("torch.")

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ftagent.toolkit.sharding import device_of_processes
+
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Share:
     """Process `rank` of `processes`, which share the work of each step. `scaler`: a GradScaler in float16.
+    `sharded`: they share the model, too, so that each takes part in every pass of another.
 
     An objective takes its part of a step's rows with `of`, divides by what the whole step has, and calls `backward`:
     gradients and measures of all processes then sum to those of the step.
@@ -20,21 +23,35 @@ class Share:
     rank: int = 0
     processes: int = 1
     scaler: Any = None
+    sharded: bool = False
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
         """The items that are this process's."""
         return items[self.rank :: self.processes]
+
+    def even(self, items: Sequence[Item], filler: Item) -> list[tuple[Item, float]]:
+        """`items`, each to be counted once (1.0), and where the model is shared as many of `filler`, not to be counted
+        (0.0), as another process has items more."""
+        import torch
+        from torch import distributed
+
+        counted = [(item, 1.0) for item in items]
+        if not self.sharded:
+            return counted
+        most = torch.tensor(len(items), device=device_of_processes())
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        return counted + [(filler, 0.0)] * (int(most) - len(items))
 
     def backward(self, loss: Any) -> None:
         """Add the gradients of `loss`, a scalar tensor."""
         (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def sum_gradients(self, parameters: Iterable[Any]) -> None:
-        """Replace each gradient by its sum over all processes."""
+        """Replace each gradient by its sum over all processes. In a shared model it is that already."""
         import torch
         from torch import distributed
 
-        if self.processes == 1:
+        if self.processes == 1 or self.sharded:
             return
         trained = list(parameters)
         for parameter in trained:
@@ -56,8 +73,7 @@ class Share:
 
         if self.processes == 1:
             return dict(measures)
-        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
-        values = torch.tensor(list(measures.values()), dtype=torch.float64, device=device)
+        values = torch.tensor(list(measures.values()), dtype=torch.float64, device=device_of_processes())
         distributed.all_reduce(values)
         return dict(zip(measures, values.tolist(), strict=True))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent.toolkit.checkpoint import forget_others, load_checkpoint, load_weights, prune_checkpoints
+from ftagent.toolkit.checkpoint import Write, forget_others, load_checkpoint, load_weights, prune_checkpoints
 from ftagent.toolkit.command import Emit, run_command
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import ToolkitError, full_storage_is_told
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ftagent.toolkit.learner import Learner
 
 FREE = ("model_name", "dataset_path", "split", "save_model_path", "validation_path", "validation_split", "then",
-        "checkpoint_steps", "keep_checkpoints", "log_steps", "report_to", "gradient_checkpointing")  # fmt: skip
+        "checkpoint_steps", "keep_checkpoints", "log_steps", "report_to", "gradient_checkpointing",
+        "strategy")  # fmt: skip
 """Keys that do not change the result: where it is written and how often it reports. Rows count by their content."""
 
 
@@ -75,11 +76,13 @@ def _prepare(config: TrainConfig, rows: Rows, share: Share) -> _Work:
     """Model, objective and batches. Raises ToolkitError for whatever this model, data or machine cannot do."""
     from ftagent.toolkit.learner import load_learner
 
-    learner = load_learner(config)
+    learner = load_learner(config, share)
     share = replace(share, scaler=learner.precision.scaler)
     prepared = prepare_objective(learner.model, learner.tokenizer, config, rows, share)
     seed_step(config.seed, 0, 0)
     learner.prepare(config)
+    if share.sharded:
+        learner.shard()
     steps, tokens = len(prepared.batches), sum(map(prepared.objective.tokens, prepared.batches))
     return _Work(learner, prepared, share, Summary(steps, tokens, prepared.numbers, steps))
 
@@ -89,7 +92,8 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
 
     learner, prepared, share = work.learner, work.prepared, work.share
     optimizer = learner.optimizer(config)
-    speed_up(learner.inner)
+    if not share.sharded:
+        speed_up(learner.inner)
     checkpoints = config.save_model_path / CHECKPOINTS
     progress = load_checkpoint(checkpoints, identity, learner.inner, optimizer)
     if share.scaler is not None and progress.scale is not None:
@@ -100,7 +104,7 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
             tell({"event": "resumed", "step": progress.step})
         training = Training(
             learner.inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, tell,
-            prepared.held_out, learner.write, share, stopping, learner.precision.autocast,
+            prepared.held_out, learner.writer, share, stopping, learner.precision.autocast,
         )  # fmt: skip
         optimise(training, progress)
         summary = replace(
@@ -109,8 +113,9 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
         )  # fmt: skip
         if progress.best_step not in (None, progress.step):
             load_weights(checkpoints, progress.best_step, learner.inner)
+        write = learner.writer(share.rank == 0, result=True)
         if share.rank == 0:
-            _save(learner, config, identity, summary)
+            _save(write, config, identity, summary)
             kept = config.keep_checkpoints
             prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
         tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
@@ -163,10 +168,10 @@ def _make_folder(folder: Path, identity: str, fresh: bool) -> None:
     forget_others(folder / CHECKPOINTS, "" if fresh else identity)
 
 
-def _save(learner: Learner, config: TrainConfig, identity: str, summary: Summary) -> None:
+def _save(write: Write, config: TrainConfig, identity: str, summary: Summary) -> None:
     folder = config.save_model_path
     with full_storage_is_told(str(folder), lambda: "free some space, and the same command goes on"):
-        learner.write_with_tokenizer(folder)
+        write(folder)
     save_result(folder, identity, summary, config, {METRICS})
 
 

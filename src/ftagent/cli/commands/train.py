@@ -38,6 +38,10 @@ def train(
         typer.Option("--report-to", help="Where curves are drawn while it runs."),
     ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share each step.")] = 1,
+    strategy: Annotated[
+        Literal["ddp", "fsdp"] | None,
+        typer.Option("--strategy", help="Whether each process has the whole model (ddp) or a part of it (fsdp)."),
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, even where there are checkpoints.")] = False,
     json_: JsonOption = False,
 ) -> int:
@@ -57,6 +61,7 @@ def train(
         *(options or []),
         *([f"then.benchmark={benchmark}"] if benchmark else []),
         *([f"report_to={report_to}"] if report_to else []),
+        *([f"strategy={strategy}"] if strategy else []),
     ]
     wanted = load_config(Path(config), TrainConfig, overrides)
     steps = parse_steps(then)

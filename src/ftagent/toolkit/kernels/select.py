@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ATTRIBUTE = "ftagent_fast"
@@ -54,6 +54,11 @@ def speed_up(model: Any) -> Fast:
 def fast_ways(model: Any) -> Fast:
     """What `speed_up` chose for `model`; nothing where it was not called."""
     return getattr(model, ATTRIBUTE, Fast(False, False))
+
+
+def leave_head(model: Any) -> None:
+    """Let the head of `model` compute in the model's own forward pass alone: elsewhere it is not whole."""
+    setattr(model, ATTRIBUTE, replace(fast_ways(model), head=False))
 
 
 def _ids(model: Any) -> Any:

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftagent.toolkit.batches import split_into_packs
+from ftagent.toolkit.batches import Pack, split_into_packs
 from ftagent.toolkit.losses import summed_loss
 from ftagent.toolkit.share import ALONE, Share
 from ftagent.toolkit.tokens import IGNORED, Row
+
+FILLER = Pack(ids=[0, 0], positions=[0, 1], segments=[1, 1], sources=[0], targets=[0], rows=[0])
+"""The smallest pack, for a process that only helps another with its pass."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,11 @@ class SupervisedObjective:
         """`loss` is the mean per label token in nats."""
         labels = sum(label != IGNORED for row in batch for label in row.labels[1:])
         total = 0.0
-        for pack in split_into_packs(self.share.of(batch), self.pack_tokens):
-            if pack.targets:
-                loss = summed_loss(model, pack) / labels
-                self.share.backward(loss)
-                total += loss.item()
+        packs = [pack for pack in split_into_packs(self.share.of(batch), self.pack_tokens) if pack.targets]
+        for pack, counts in self.share.even(packs, FILLER):
+            loss = summed_loss(model, pack) * (counts / labels)
+            self.share.backward(loss)
+            total += loss.item()
         return {"loss": total}
 
     def tokens(self, batch: Sequence[Row]) -> int:
