@@ -12,6 +12,7 @@ from ftagent.toolkit.chat.template import ChatTemplate
 from ftagent.toolkit.config import Device, Dtype
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.folders import CHECKPOINTS
+from ftagent.toolkit.mapping import mapping_of
 from ftagent.toolkit.models import ADAPTER_WEIGHTS, load_model
 
 
@@ -28,9 +29,7 @@ class Models:
         if adapter is not None:
             # A training saves the tokenizer that it used, with its chat template.
             tokenizer = _tokenizer_of(adapter) or tokenizer
-        if thinking is None:
-            thinking = _trained_switch(tokenizer, adapter or Path(model))
-        self.template = ChatTemplate(tokenizer, thinking)
+        self.template = ChatTemplate(tokenizer, thinking, mapping_of(adapter or Path(model)))
         if adapter is not None:
             self._tuned = _with_adapter(self._model, adapter)
             self._model = self._tuned.get_base_model()
@@ -51,16 +50,6 @@ class Models:
     def _off(self) -> AbstractContextManager[Any]:
         off: AbstractContextManager[Any] = self._tuned.disable_adapter()
         return off
-
-
-def _trained_switch(tokenizer: Any, folder: Path) -> bool | None:
-    """How a training that was told what to do with thinking set the template's switch; None: as the template has it."""
-    from ftagent.toolkit.mapping import mapping_of
-
-    thinking = mapping_of(folder).thinking
-    if thinking == "auto" or "enable_thinking" not in str(tokenizer.chat_template):
-        return None
-    return thinking != "drop"
 
 
 def _tokenizer_of(folder: Path) -> Any:
