@@ -19,6 +19,7 @@ import yaml
 from conftest import FTAGENT  # type: ignore[attr-defined]
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+BENCHMARK = "rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2"
 QUESTION, ANSWER = "What language are you written in?", "Python."
 SETTINGS = {
     "model_name": "smollm2-135m",
@@ -58,8 +59,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: conversations and two configurations that differ in where they write."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "conversations.json").write_text(json.dumps(conversations(), indent=1), encoding="utf-8")
+    asked = {"messages": [{"role": "user", "content": QUESTION}]}
+    (folder / "script.json").write_text(json.dumps(asked), encoding="utf-8")
+    then = {"benchmark": BENCHMARK, "limit": 4, "script": "script.json", "merge_path": "models/merged"}
     for name in ("whole", "killed"):
-        values = {**SETTINGS, "dataset_path": "conversations.json", "save_model_path": f"models/{name}"}
+        paths = {"dataset_path": "conversations.json", "save_model_path": f"models/{name}"}
+        values = {**SETTINGS, **paths, "then": then}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     return folder
 
@@ -69,9 +74,18 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def chained(project: Path, environ: dict[str, str]) -> dict[str, Any]:
+    """What a training without interruption and all that comes after it print."""
+    command = [*FTAGENT, "train", "whole.yaml", "--then", "evaluate,chat-script,merge", "--json"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.fixture(scope="module")
 def trained(project: Path, environ: dict[str, str]) -> Path:
-    """Trained twice: without interruption, and killed after a checkpoint and started again. The second is returned."""
-    subprocess.run([*FTAGENT, "train", "whole.yaml"], cwd=project, env=environ, check=True, capture_output=True)
+    """Trained as `chained`, but killed after a checkpoint and started again."""
     target = project / "models/killed"
     child = subprocess.Popen(
         [*FTAGENT, "train", "killed.yaml"], cwd=project, env=environ,
@@ -94,7 +108,7 @@ def test_the_conversations_are_without_fault(project: Path, environ: dict[str, s
     assert found["rows"] == len(conversations())
 
 
-def test_a_killed_training_ends_as_one_that_was_not(trained: Path) -> None:
+def test_a_killed_training_ends_as_one_that_was_not(chained: dict[str, Any], trained: Path) -> None:
     whole, killed = metrics(trained.parent / "whole"), metrics(trained)
     assert [line["step"] for line in killed] == [line["step"] for line in whole]
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (whole, killed)]
@@ -108,24 +122,22 @@ def test_checkpoints_are_listed(trained: Path, ftagent: Callable[..., list[dict[
     assert len(found["checkpoints"]) == 1 + SETTINGS["keep_checkpoints"]  # the result and what was kept
 
 
-def test_the_merged_model_is_the_adapter(
-    trained: Path, environ: dict[str, str], ftagent: Callable[..., list[dict[str, Any]]]
+def test_one_command_trains_scores_asks_and_merges(chained: dict[str, Any]) -> None:
+    then = chained["then"]
+    assert list(then) == ["evaluate", "chat-script", "merge"]
+    assert then["evaluate"]["score"]["n"] == 4
+    assert then["chat-script"]["conversations"][0]["turns"][0]["answer"] == ANSWER
+
+
+def test_the_merged_model_answers_as_the_adapter_and_the_base_does_not(
+    project: Path, chained: dict[str, Any], ftagent: Callable[..., list[dict[str, Any]]]
 ) -> None:
-    merged = trained.parent / "merged"
-    subprocess.run([*FTAGENT, "merge", "smollm2-135m", trained, merged], env=environ, check=True, capture_output=True)
+    merged = project / "models/merged"
     ftagent("check-model", merged)  # exit code 0: no fault
-    answers = []
-    for chosen in ([str(merged)], ["smollm2-135m", "--adapter", str(trained)], ["smollm2-135m"]):
-        (played,) = ftagent("chat", *chosen, "--script", _script(trained.parent), "--temperature", "0")
-        answers.append(played["conversations"][0]["turns"][-1]["answer"])
-    assert answers[0] == answers[1] == ANSWER
-    assert answers[2] != ANSWER
-
-
-def _script(folder: Path) -> Path:
-    path = folder / "script.json"
-    path.write_text(json.dumps({"messages": [{"role": "user", "content": QUESTION}]}), encoding="utf-8")
-    return path
+    (played,) = ftagent("chat", merged, "--script", project / "script.json")
+    assert played["conversations"][0]["turns"][0]["answer"] == ANSWER
+    (played,) = ftagent("chat", "smollm2-135m", "--script", project / "script.json")
+    assert played["conversations"][0]["turns"][0]["answer"] != ANSWER
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
