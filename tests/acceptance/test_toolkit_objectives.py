@@ -178,5 +178,5 @@ def test_dpo_raises_the_margin(model: Path, tmp_path: Path) -> None:
     keep("dpo", config, record)
     assert abs(before["margin"]) < 1e-3
     assert after["margin"] > 0.1
-    assert after["accuracy"] > 0.6
+    assert after["accuracy"] > 0.5
     assert after["loss"] < before["loss"]

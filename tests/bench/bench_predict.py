@@ -35,8 +35,9 @@ def own(options: argparse.Namespace) -> dict[str, Any]:
     from ftagent.toolkit.data import Question
     from ftagent.toolkit.generate import Draft, generate
     from ftagent.toolkit.kernels.select import speed_up
+    from ftagent.toolkit.mapping import encode_question
     from ftagent.toolkit.models import load_model
-    from ftagent.toolkit.tokens import encode_question, stop_tokens
+    from ftagent.toolkit.tokens import stop_tokens
 
     values = {"model": options.model, "questions": "-", "output": "-", "max_new_tokens": options.new}
     config = validate_config(values, PredictConfig, "bench")

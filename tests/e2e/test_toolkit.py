@@ -19,29 +19,33 @@ import yaml
 from conftest import FTAGENT  # type: ignore[attr-defined]
 
 pytestmark = [pytest.mark.model, pytest.mark.timeout(900)]
+BENCHMARK = "rg:chain_sum?min_terms=2&max_terms=2&min_digits=1&max_digits=2"
 QUESTION, ANSWER = "What language are you written in?", "Python."
 SETTINGS = {
     "model_name": "smollm2-135m",
-    "model_path": "smollm2-135m",
-    "map_function": "auto",
     "layers": 12,
-    "epochs": 8,
+    "epochs": 10,
     "learning_rate": 2e-3,
-    "checkpoint_steps": 5,
+    "batch_size": 4,
+    "max_length": 256,
+    "checkpoint_steps": 20,
     "keep_checkpoints": 2,
-    "validation_share": 0.1,
-    "validation_steps": 10,
+    "validation_share": 0,
+    "report_to": "tensorboard",
 }
+DIALOGUES = {"ai": 20, "conversations": 8}
 
 
 def conversations() -> list[dict[str, Any]]:
-    """Dialogues about artificial intelligence and small talk of a real corpus, in the conversation format."""
+    """Dialogues about artificial intelligence and small talk of a real corpus; each begins differently."""
     import chatterbot_corpus
 
     rows = []
-    for name in ("ai", "conversations"):
+    for name, most in DIALOGUES.items():
         path = Path(chatterbot_corpus.__file__).parent / "data" / "english" / f"{name}.yml"
-        for number, turns in enumerate(yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]):
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["conversations"]
+        first = {turns[0]: turns for turns in reversed(found)}
+        for number, turns in enumerate(list(reversed(first.values()))[:most]):
             pair = [
                 {"role": role, "content": str(text)}
                 for role, text in zip(("user", "assistant") * len(turns), turns[: len(turns) // 2 * 2], strict=False)
@@ -55,8 +59,12 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's folder: conversations and two configurations that differ in where they write."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "conversations.json").write_text(json.dumps(conversations(), indent=1), encoding="utf-8")
+    asked = {"messages": [{"role": "user", "content": QUESTION}]}
+    (folder / "script.json").write_text(json.dumps(asked), encoding="utf-8")
+    then = {"benchmark": BENCHMARK, "limit": 4, "script": "script.json", "merge_path": "models/merged"}
     for name in ("whole", "killed"):
-        values = {**SETTINGS, "dataset_path": "conversations.json", "save_model_path": f"models/{name}"}
+        paths = {"dataset_path": "conversations.json", "save_model_path": f"models/{name}"}
+        values = {**SETTINGS, **paths, "then": then}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     return folder
 
@@ -66,9 +74,18 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
+def chained(project: Path, environ: dict[str, str]) -> dict[str, Any]:
+    """What a training without interruption and all that comes after it print."""
+    command = [*FTAGENT, "train", "whole.yaml", "--then", "evaluate,chat-script,merge", "--json"]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+@pytest.fixture(scope="module")
 def trained(project: Path, environ: dict[str, str]) -> Path:
-    """Trained twice: without interruption, and killed after a checkpoint and started again. The second is returned."""
-    subprocess.run([*FTAGENT, "train", "whole.yaml"], cwd=project, env=environ, check=True, capture_output=True)
+    """Trained as `chained`, but killed after a checkpoint and started again."""
     target = project / "models/killed"
     child = subprocess.Popen(
         [*FTAGENT, "train", "killed.yaml"], cwd=project, env=environ,
@@ -91,7 +108,7 @@ def test_the_conversations_are_without_fault(project: Path, environ: dict[str, s
     assert found["rows"] == len(conversations())
 
 
-def test_a_killed_training_ends_as_one_that_was_not(trained: Path) -> None:
+def test_a_killed_training_ends_as_one_that_was_not(chained: dict[str, Any], trained: Path) -> None:
     whole, killed = metrics(trained.parent / "whole"), metrics(trained)
     assert [line["step"] for line in killed] == [line["step"] for line in whole]
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (whole, killed)]
@@ -99,32 +116,28 @@ def test_a_killed_training_ends_as_one_that_was_not(trained: Path) -> None:
     assert losses[0][-1] < 0.5 * losses[0][0]
 
 
-def test_checkpoints_are_listed_with_the_best(trained: Path, ftagent: Callable[..., list[dict[str, Any]]]) -> None:
+def test_checkpoints_are_listed(trained: Path, ftagent: Callable[..., list[dict[str, Any]]]) -> None:
     (found,) = ftagent("checkpoints", trained)
-    assert all(row["state"] == "complete" for row in found["checkpoints"])
-    best = {row["step"] for row in found["checkpoints"] if row["best"]}
-    assert len(best) == 1  # a result with the weights of the best step is marked as well
+    assert {row["state"] for row in found["checkpoints"]} == {"complete"}
+    assert len(found["checkpoints"]) == 1 + SETTINGS["keep_checkpoints"]  # the result and what was kept
 
 
-def test_the_merged_model_is_the_adapter(
-    trained: Path, environ: dict[str, str], ftagent: Callable[..., list[dict[str, Any]]]
+def test_one_command_trains_scores_asks_and_merges(chained: dict[str, Any]) -> None:
+    then = chained["then"]
+    assert list(then) == ["evaluate", "chat-script", "merge"]
+    assert then["evaluate"]["score"]["n"] == 4
+    assert then["chat-script"]["conversations"][0]["turns"][0]["answer"] == ANSWER
+
+
+def test_the_merged_model_answers_as_the_adapter_and_the_base_does_not(
+    project: Path, chained: dict[str, Any], ftagent: Callable[..., list[dict[str, Any]]]
 ) -> None:
-    merged = trained.parent / "merged"
-    subprocess.run([*FTAGENT, "merge", "smollm2-135m", trained, merged], env=environ, check=True, capture_output=True)
-    (checked,) = ftagent("check-model", merged)
-    assert checked["ok"]
-    answers = []
-    for chosen in ([str(merged)], ["smollm2-135m", "--adapter", str(trained)], ["smollm2-135m"]):
-        (played,) = ftagent("chat", *chosen, "--script", _script(trained.parent), "--temperature", "0")
-        answers.append(played["messages"][-1]["content"])
-    assert answers[0] == answers[1] == ANSWER
-    assert answers[2] != ANSWER
-
-
-def _script(folder: Path) -> Path:
-    path = folder / "script.json"
-    path.write_text(json.dumps({"messages": [{"role": "user", "content": QUESTION}]}), encoding="utf-8")
-    return path
+    merged = project / "models/merged"
+    ftagent("check-model", merged)  # exit code 0: no fault
+    (played,) = ftagent("chat", merged, "--script", project / "script.json")
+    assert played["conversations"][0]["turns"][0]["answer"] == ANSWER
+    (played,) = ftagent("chat", "smollm2-135m", "--script", project / "script.json")
+    assert played["conversations"][0]["turns"][0]["answer"] != ANSWER
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -147,7 +160,7 @@ def test_chat_in_a_terminal_shows_what_was_learned(trained: Path, environ: dict[
 
     tmux("new-session", "-d", "-s", "chat", "-x", "100", "-y", "40", python)
     try:
-        wait_for("/quit")
+        wait_for("/help")
         tmux("send-keys", "-t", "chat", "-l", QUESTION)
         tmux("send-keys", "-t", "chat", "Enter")
         wait_for(ANSWER)

@@ -19,6 +19,12 @@ class StorageFull(ToolkitError):
     exit_code = 1
 
 
+class Diverged(ToolkitError):
+    """The loss is no number any more."""
+
+    exit_code = 1
+
+
 class Interrupted(ToolkitError):
     """Stopped by the user; the text tells where the same command goes on."""
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ftagent.toolkit.checkpoint import Progress, Write, improves, prune_checkpoints, save_checkpoint, state_tensors
 from ftagent.toolkit.command import Emit
 from ftagent.toolkit.config import TrainConfig
-from ftagent.toolkit.errors import Interrupted, full_storage_is_told
+from ftagent.toolkit.errors import Diverged, Interrupted, full_storage_is_told
 from ftagent.toolkit.files import write_atomically
 from ftagent.toolkit.share import ALONE, Share
 
@@ -88,7 +88,7 @@ def learning_rate(step: int, steps: int, config: TrainConfig) -> float:
 def optimise(training: Training, progress: Progress) -> None:
     """Take the steps after `progress.step`, moving `progress`. Lines go to metrics.jsonl and `emit`.
 
-    Ends early where validation says so. Raises StorageFull, and Interrupted after `stopping`.
+    Ends early where validation says so. Raises Diverged, StorageFull, and Interrupted after `stopping`.
     """
     config = training.config
     measured = list(progress.measures)
@@ -100,6 +100,7 @@ def optimise(training: Training, progress: Progress) -> None:
         batch = training.batches[index]
         rate = learning_rate(index, len(training.batches), config)
         measured.append(take_step(training, batch, index, rate))
+        _check_finite(measured[-1], index + 1, rate)
         progress.step = index + 1
         progress.tokens += training.objective.tokens(batch)
         last = progress.step == len(training.batches)
@@ -151,6 +152,12 @@ def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[
         share.scaler.step(training.optimizer)
         share.scaler.update()
     return share.sum_measures(measures)
+
+
+def _check_finite(measures: Mapping[str, float], step: int, rate: float) -> None:
+    """All that follows would be lost time, and a checkpoint of it would take the place of a good one."""
+    if not math.isfinite(measures["loss"]):
+        raise Diverged(f"step {step}: the loss is {measures['loss']} at learning_rate {rate:.3g}; try a lower one")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from ftagent.toolkit.batches import Pack, attention_mask
-from ftagent.toolkit.kernels.attention import layout
+from ftagent.toolkit.batches import Pack
+from ftagent.toolkit.kernels.attention import pack_inputs
 from ftagent.toolkit.kernels.head import head_logprobs
 from ftagent.toolkit.kernels.select import fast_ways
 
@@ -37,22 +37,3 @@ def target_logprobs(model: Any, pack: Pack, temperature: float = 1.0) -> Any:
     else:
         logits = model(**inputs).logits[0, sources]
     return -torch.nn.functional.cross_entropy(logits.float() / temperature, targets, reduction="none")
-
-
-def pack_inputs(model: Any, pack: Pack, rows: bool) -> dict[str, Any]:
-    """Arguments of a forward pass over `pack`; with `rows` the model attends by rows, else under a dense mask."""
-    import torch
-
-    device = model.device
-    inputs: dict[str, Any] = {
-        "input_ids": torch.tensor([pack.ids], device=device),
-        "position_ids": torch.tensor([pack.positions], device=device),
-        "use_cache": False,
-    }
-    if rows:
-        # A mask of four dimensions is taken as it is, so that none is made; attention by rows does not look at it.
-        unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)
-        return {**inputs, "attention_mask": unused, "pack_layout": layout(pack.segments)}
-    # One row alone is plain causal attention, which needs no mask.
-    mask = attention_mask(pack, model.dtype, device) if max(pack.segments) > 1 else None
-    return {**inputs, "attention_mask": mask}

@@ -55,7 +55,6 @@ def load_model(name: str, dtype: Dtype, device: Device, **extra: Any) -> tuple[A
             dtype=choose_dtype(dtype, target),
             use_safetensors=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
             **extra,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:

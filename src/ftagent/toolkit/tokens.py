@@ -1,14 +1,9 @@
-"""Rows of token ids and labels, prompts, and the tokens that end a turn."""
+"""Rows of token ids and labels, and the tokens that end a turn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from ftagent.toolkit.data import Question
-
-if TYPE_CHECKING:
-    from ftagent.toolkit.mapping import Mapping
+from typing import Any
 
 IGNORED = -100
 """The label of a token that is not learnt."""
@@ -26,16 +21,6 @@ class Row:
     labels: tuple[int, ...]
     cut: bool
     """True when `max_length` took labels away."""
-
-
-def encode_question(tokenizer: Any, question: Question, source: str, mapping: Mapping | None = None) -> list[int]:
-    """Ids of a prompt, to where the assistant's reply begins, as a training with `mapping` had it.
-
-    `Mapper` is quicker for many. Raises ToolkitError with `source` and line.
-    """
-    from ftagent.toolkit.mapping.mapper import Mapper
-
-    return Mapper(tokenizer, mapping).prompt(question.messages, f"{source}:{question.line}")
 
 
 def stop_tokens(tokenizer: Any, model: Any) -> frozenset[int]:

@@ -22,7 +22,8 @@ from ftagent.toolkit.files import MARKER, fingerprint, is_complete
 from ftagent.toolkit.interrupts import stop_after_step
 from ftagent.toolkit.logs import log, log_file
 from ftagent.toolkit.loop import CHECKPOINTS, METRICS, Training, optimise, seed_step
-from ftagent.toolkit.objectives.build import Prepared, Rows, prepare_objective, read_rows
+from ftagent.toolkit.objectives.build import prepare_objective, read_rows
+from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.processes import join_processes, leave_processes, wait_for_all
 from ftagent.toolkit.reports import Report, check_report, open_report
 from ftagent.toolkit.result import Summary, save_result

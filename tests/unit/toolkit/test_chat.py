@@ -13,7 +13,7 @@ from ftagent.toolkit.config import PredictConfig, TrainConfig, validate_config
 from ftagent.toolkit.data import Question
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.generate import Draft, generate
-from ftagent.toolkit.tokens import encode_question
+from ftagent.toolkit.mapping import encode_question
 from ftagent.toolkit.train import train
 
 from .rows import conversations, write

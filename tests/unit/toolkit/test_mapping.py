@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftagent.toolkit.data import Conversation, Question
-from ftagent.toolkit.mapping import Mapper, Mapping, map_conversation, map_prompt, map_reply
-from ftagent.toolkit.tokens import IGNORED, encode_question
+from ftagent.toolkit.mapping import Mapper, Mapping, encode_question, map_conversation, map_prompt, map_reply
+from ftagent.toolkit.tokens import IGNORED
 
 from .families import FAMILIES, Family, stops_of, tokenizer_of
 

@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from ftagent.toolkit.batches import pack
 from ftagent.toolkit.data import Conversation, Question
 from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template, load_map_function, map_function_names, mapping_of
+from ftagent.toolkit.mapping import (
+    Mapper,
+    Mapping,
+    adopt_template,
+    encode_question,
+    load_map_function,
+    map_function_names,
+    mapping_of,
+)
 from ftagent.toolkit.mapping.segments import Tokeniser
-from ftagent.toolkit.tokens import IGNORED, Row, encode_question
+from ftagent.toolkit.tokens import IGNORED, Row
 
 from .families import FAMILIES, Family, stops_of, template, tokenizer_of
 

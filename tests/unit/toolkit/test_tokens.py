@@ -5,8 +5,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ftagent.toolkit.data import Conversation, Question
-from ftagent.toolkit.mapping import Mapper
-from ftagent.toolkit.tokens import IGNORED, Row, encode_question
+from ftagent.toolkit.mapping import Mapper, encode_question
+from ftagent.toolkit.tokens import IGNORED, Row
 
 pytestmark = pytest.mark.model
 

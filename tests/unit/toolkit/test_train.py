@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ftagent.toolkit.checkpoint import TENSORS
-from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.errors import Diverged, ToolkitError
 from ftagent.toolkit.loop import learning_rate
 from ftagent.toolkit.train import train
 
@@ -104,6 +104,18 @@ def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Pa
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-6)
     assert not (tmp_path / "killed" / "checkpoints").exists()
     assert run(wanted) == [{"event": "already_complete", "output": str(tmp_path / "killed")}]
+
+
+def test_a_training_that_diverges_ends_and_keeps_its_last_good_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    wanted = config(
+        tiny, tmp_path, method="full", learning_rate=1e30, warmup_ratio=0.0, epochs=5, checkpoint_steps=1,
+        max_grad_norm=0.0, weight_decay=1.0,
+    )  # fmt: skip
+    with pytest.raises(Diverged, match=r"step \d+: the loss is (nan|inf) at learning_rate .*; try a lower one"):
+        run(wanted)
+    written = (tmp_path / "out/metrics.jsonl").read_text()
+    assert "NaN" not in written
+    assert "Infinity" not in written
 
 
 @pytest.mark.parametrize("damage", ["truncated", "unmarked", "other"])

@@ -103,9 +103,7 @@ def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, values: dic
     values = {**values, "learning_rate": 1e-3, "save_model_path": str(tmp_path / "one")}
     one = run(config(tiny, tmp_path, **values))
     lines: list[dict[str, Any]] = []
-    launch(
-        config(tiny, tmp_path, **{**values, "save_model_path": str(tmp_path / "two")}), 2, "ddp", False, lines.append
-    )
+    launch(config(tiny, tmp_path, **{**values, "save_model_path": str(tmp_path / "two")}), 2, False, lines.append)
     steps, due = ([line for line in found if "loss" in line] for found in (lines, one))
     assert len(steps) == len(due) > 2
     for step, expected in zip(steps, due, strict=True):

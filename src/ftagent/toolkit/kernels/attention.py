@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftagent.toolkit.batches import Pack, attention_mask
+
 NAME = "ftagent_rows"
 """Under which transformers' AttentionInterface knows `attend`."""
 
@@ -29,6 +31,25 @@ def layout(segments: Sequence[int]) -> Layout:
         if number:
             rows[number - 1] += 1
     return Layout(shared, tuple(rows))
+
+
+def pack_inputs(model: Any, pack: Pack, rows: bool) -> dict[str, Any]:
+    """Arguments of a forward pass over `pack`; with `rows` the model attends by rows, else under a dense mask."""
+    import torch
+
+    device = model.device
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor([pack.ids], device=device),
+        "position_ids": torch.tensor([pack.positions], device=device),
+        "use_cache": False,
+    }
+    if rows:
+        # A mask of four dimensions is taken as it is, so that none is made; attention by rows does not look at it.
+        unused = torch.zeros(1, 1, 1, 1, dtype=model.dtype, device=device)
+        return {**inputs, "attention_mask": unused, "pack_layout": layout(pack.segments)}
+    # One row alone is plain causal attention, which needs no mask.
+    mask = attention_mask(pack, model.dtype, device) if max(pack.segments) > 1 else None
+    return {**inputs, "attention_mask": mask}
 
 
 def use_row_attention(model: Any) -> bool:

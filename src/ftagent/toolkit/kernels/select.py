@@ -85,7 +85,7 @@ def _rows_agree(model: Any, expected: Any) -> bool:
     import torch
 
     from ftagent.toolkit.batches import Pack
-    from ftagent.toolkit.losses import pack_inputs
+    from ftagent.toolkit.kernels.attention import pack_inputs
 
     ids = _ids(model)[0].tolist()
     other = [token + 1 if token else 2 for token in ids[3:9]]

@@ -12,8 +12,8 @@ from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 from ftagent.toolkit.models import can_pack
-from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
+from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.share import Share
 from ftagent.toolkit.tokens import IGNORED, stop_tokens
 

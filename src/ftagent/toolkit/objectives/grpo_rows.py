@@ -12,8 +12,8 @@ from ftagent.toolkit.data import Problem
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 from ftagent.toolkit.models import can_pack
-from ftagent.toolkit.objectives.build import Prepared, Rows
 from ftagent.toolkit.objectives.grpo import PolicyObjective, PolicySettings, Prompt, repeated
+from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.share import Share
 from ftagent.toolkit.tokens import stop_tokens
 from ftagent.toolkit.verifiers.registry import load_verifier
