@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.presets import Method, ObjectiveName, Stack, complete, stack, unknown_key
@@ -130,6 +130,13 @@ class TrainConfig(_Config):
     then: Then = Field(
         description="what --then needs: benchmark, split, limit, script, answers, merge_path, merge_dtype"
     )
+
+    @field_validator("strategy", mode="before")
+    @classmethod
+    def _not_deepspeed(cls, value: Any) -> Any:
+        if str(value).startswith("deepspeed"):
+            raise ValueError("Input should be 'ddp', or 'fsdp', which splits the model as DeepSpeed's ZeRO-3 does")
+        return value
 
     @model_validator(mode="before")
     @classmethod

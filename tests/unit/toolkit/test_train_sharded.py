@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.launch import launch
+from ftagent.toolkit.processes import join_processes
 
 from .rows import conversations
 from .test_train_processes import near
-from .training import command_of, config, losses, metrics, run
+from .training import command_of, config, losses, metrics, run, weights
 
 pytestmark = [
     pytest.mark.model,
@@ -89,3 +91,71 @@ def test_a_killed_training_goes_on_in_shards_or_in_one_process(tiny: Path, tmp_p
     assert lines[1]["step"] >= 8
     assert losses(metrics(tmp_path / "out")) == pytest.approx(losses(one), rel=1e-3)
     near(tmp_path / "one", tmp_path / "out", "model.safetensors" if method == "full" else "adapter_model.safetensors")
+
+
+HELD = """
+import json, os, sys
+from pathlib import Path
+from ftagent.toolkit.config import TrainConfig, load_config
+from ftagent.toolkit.learner import load_learner
+from ftagent.toolkit.processes import join_processes, leave_processes
+config = load_config(Path(sys.argv[1]), TrainConfig)
+share = join_processes(config)
+learner = load_learner(config, share)
+learner.prepare(config)
+whole = sum(parameter.numel() for parameter in learner.inner.parameters())
+learner.shard()
+part = sum(parameter.to_local().numel() for parameter in learner.inner.parameters())
+Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps([part, whole]))
+leave_processes()
+"""
+
+
+def test_each_process_holds_its_part_alone(tiny: Path, tmp_path: Path) -> None:
+    command_of(config(tiny, tmp_path, strategy="fsdp"), tmp_path)
+    script = tmp_path / "held.py"
+    script.write_text(HELD)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(script), str(tmp_path / "train.yaml")], check=True, env=os.environ)
+    (first, whole), (second, _) = (json.loads((tmp_path / f"train.yaml{rank}").read_text()) for rank in range(2))
+    assert first + second == whole
+    assert first == pytest.approx(whole / 2, rel=0.01)
+
+
+def test_the_best_step_is_found_again_in_shards(tiny: Path, tmp_path: Path) -> None:
+    conversations(tmp_path / "data.jsonl", 16)
+    values = {
+        "method": "full", "learning_rate": 1.0, "schedule": "constant", "validation_share": 0.25, "validation_steps": 1,
+        "adam_epsilon": 0.1,
+    }  # fmt: skip
+    launch(config(tiny, tmp_path, strategy="fsdp", **values), 2, False, lambda record: None)
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["best_step"] < summary["steps"]
+    best = tmp_path / "out" / "checkpoints" / f"step-{summary['best_step']:08d}"
+    expected, found = (weights(folder, "model.safetensors") for folder in (best, tmp_path / "out"))
+    assert expected.keys() == found.keys()
+    assert all(tensor.equal(expected[name]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "qlora"}, "strategy fsdp does not split 4-bit weights: give method lora, or strategy ddp"),
+        ({"dtype": "float16"}, "strategy fsdp computes in float32 or bfloat16, not in float16"),
+        ({"objective": "dpo"}, "strategy fsdp trains objective sft alone; objective dpo takes strategy ddp"),
+        ({"strategy": "deepspeed-zero2"}, "strategy: Input should be 'ddp', or 'fsdp', which splits the model as "),
+    ],
+)
+def test_what_cannot_be_split_is_refused(tiny: Path, tmp_path: Path, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ToolkitError) as error:
+        config(tiny, tmp_path, **{"strategy": "fsdp", **values})
+    assert message in str(error.value)
+
+
+def test_accelerate_must_not_split_the_model_itself(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(ToolkitError, match=r"^accelerate: leave --use_deepspeed out; `strategy: fsdp` splits"):
+        join_processes(config(tiny, tmp_path))

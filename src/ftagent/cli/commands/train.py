@@ -39,9 +39,9 @@ def train(
     ] = None,
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share each step.")] = 1,
     strategy: Annotated[
-        Literal["ddp", "fsdp"] | None,
-        typer.Option("--strategy", help="Whether each process has the whole model (ddp) or a part of it (fsdp)."),
-    ] = None,
+        str,
+        typer.Option(metavar="ddp|fsdp", help="Whether each process has the whole model (ddp) or a part of it (fsdp)."),
+    ] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, even where there are checkpoints.")] = False,
     json_: JsonOption = False,
 ) -> int:
