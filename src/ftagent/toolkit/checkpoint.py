@@ -178,6 +178,6 @@ def _restore(tensors: dict[str, Any], model: Any, optimizer: Any | None) -> None
         if optimizer is not None and key.startswith("optimizer/"):
             _, entry, name = key.split("/", 2)
             parameter = parameters[name]
-            # Step counters stay on the CPU in float32; moments live beside their parameter.
-            moved = value if value.dim() == 0 else share_like(value, parameter)
+            # The fused optimiser wants its counter of steps, which is never split, beside the parameter, too.
+            moved = share_like(value, parameter) if value.dim() else value.to(parameter.device)
             optimizer.state[parameter][entry] = moved

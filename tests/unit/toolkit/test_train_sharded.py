@@ -93,6 +93,20 @@ def test_a_killed_training_goes_on_in_shards_or_in_one_process(tiny: Path, tmp_p
     near(tmp_path / "one", tmp_path / "out", "model.safetensors" if method == "full" else "adapter_model.safetensors")
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_accelerate_starts_it_too(tiny: Path, tmp_path: Path, strategy: str) -> None:
+    one = run(config(tiny, tmp_path, save_model_path=str(tmp_path / "one")))
+    command = command_of(config(tiny, tmp_path), tmp_path)
+    accelerate = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    options = ["-o", f"strategy={strategy}"]
+    done = subprocess.run(
+        [command[0], *accelerate, *command[1:], *options], check=True, env=os.environ, stdout=subprocess.PIPE, text=True
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(losses(lines)) > 2
+    assert losses(lines) == pytest.approx(losses(one), rel=1e-4)
+
+
 HELD = """
 import json, os, sys
 from pathlib import Path
