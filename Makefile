@@ -52,6 +52,8 @@ bench: install ## measure the loop, environments, prompts, training and predicti
 	$(BIN)/python tests/bench/bench_docker.py
 	$(BIN)/python tests/bench/bench_llm.py
 	$(BIN)/python tests/bench/bench_prompts.py
+	$(BIN)/python tests/bench/bench_data.py
+	$(BIN)/python tests/bench/bench_mapping.py smollm2-135m
 	$(BIN)/python tests/bench/bench_train.py smollm2-135m
 	$(BIN)/python -m pip install -q -c constraints.txt lm-eval
 	$(BIN)/python tests/bench/bench_predict.py smollm2-135m

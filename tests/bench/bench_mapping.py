@@ -10,6 +10,7 @@ prompts nor labels. Rounds are interleaved; the table has medians.
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import statistics
@@ -46,17 +47,20 @@ def main() -> None:
     from trl import chat_template_utils
 
     from ftagent.toolkit.mapping import Mapper
+    from ftagent_llm.models import resolve_model
 
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("--conversations", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    files = Path(os.environ.get("FT_FILE_PATH", "ftagent_files")).absolute()
+    model = resolve_model(options.model, files).path
     folder = Path(chat_template_utils.__file__).parent / "chat_templates"
     print("| template | turns | thinking | plain (conversations/s) | mapped (conversations/s) | rows | ratio |")
     print("|---|---|---|---|---|---|---|")
     for name in TEMPLATES:
-        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        tokenizer = AutoTokenizer.from_pretrained(model)
         if name != "own":
             tokenizer.chat_template = (folder / f"{name}.jinja").read_text(encoding="utf-8")
             tokenizer.add_tokens(sorted(set(MARKS.findall(tokenizer.chat_template))), special_tokens=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,17 @@ def can_pack(model: Any, max_length: int) -> bool:
     kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
     window = getattr(text, "sliding_window", None)
     return kinds <= {"full_attention", "sliding_attention"} and (window is None or window >= max_length)
+
+
+def check_positions(model: Any, lengths: Collection[int], source: str) -> None:
+    """Raises ToolkitError where a row of `lengths` tokens has more than `model` has positions for."""
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longer = [length for length in lengths if most is not None and length > most]
+    if longer:
+        raise ToolkitError(
+            f"{source}: {len(longer)} of {len(lengths)} rows have more tokens than the model's {most} positions "
+            f"(the longest {max(longer)}); set max_length: {most} to cut them"
+        )
 
 
 def add_adapter(model: Any, config: TrainConfig) -> Any:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -181,6 +182,22 @@ def test_a_pickle_in_place_of_safetensors_is_refused(tiny: Path, tmp_path: Path)
     torch.save({}, folder / "model.safetensors")
     with pytest.raises(ToolkitError, match="cannot be loaded"):
         run(config(tiny, tmp_path, model_path=str(folder)))
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_rows_longer_than_the_model_are_refused(tiny: Path, tmp_path: Path, objective: str) -> None:
+    folder = tmp_path / "short"
+    shutil.copytree(tiny, folder)
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**values, "max_position_embeddings": 40}))
+    long, asked = " ".join(["one"] * 60), [{"role": "user", "content": "a"}]
+    said = [{"role": "assistant", "content": long}]
+    pair = {"prompt": asked, "chosen": said, "rejected": [{"role": "assistant", "content": "b"}]}
+    row = {"messages": asked + said} if objective == "sft" else pair
+    write(tmp_path / "data.jsonl", [row])
+    wanted = config(tiny, tmp_path, model_path=str(folder), objective=objective)
+    with pytest.raises(ToolkitError, match=r"1 of 1 rows have more tokens than the model's 40 positions .* max_length"):
+        run(wanted)
 
 
 def test_the_command_says_what_is_wrong_and_exits_with_2(tmp_path: Path) -> None:

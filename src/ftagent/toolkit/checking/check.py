@@ -115,7 +115,7 @@ def _require_folder(folder: Path) -> None:
         if any(folder.iterdir()):
             return
     except OSError as error:
-        raise ToolkitError(f"{folder}: cannot be looked at: {error.strerror}; give the folder of a model") from error
+        raise ToolkitError(f"{folder}: cannot be looked at: {error.strerror}; give a folder that exists") from error
     raise ToolkitError(f"{folder}: the folder is empty; give the folder of a model")
 
 

@@ -11,7 +11,7 @@ from ftagent.toolkit.data import Preference
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
-from ftagent.toolkit.models import can_pack
+from ftagent.toolkit.models import can_pack, check_positions
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
 from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.share import Share
@@ -79,6 +79,7 @@ def encode_preferences(
             mapper.reply(pair.prompt, reply, max_length, place) for reply in (pair.chosen, pair.rejected)
         )
         pairs.append(PreferenceRows(chosen, rejected))
+    check_positions(model, [max(len(pair.chosen.ids), len(pair.rejected.ids)) for pair in pairs], source)
     return pairs
 
 

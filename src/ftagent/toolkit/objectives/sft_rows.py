@@ -10,6 +10,7 @@ from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.data import Conversation
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
+from ftagent.toolkit.models import check_positions
 from ftagent.toolkit.tokens import IGNORED, Row, stop_tokens
 
 
@@ -20,7 +21,9 @@ def encode(
     mapping = Mapping(config.map_function, config.thinking)
     adopt_template(tokenizer, mapping)
     mapper = Mapper(tokenizer, mapping, stop_tokens(tokenizer, model))
-    return list(mapper.conversations(conversations, config.max_length, source))
+    rows = list(mapper.conversations(conversations, config.max_length, source))
+    check_positions(model, [len(row.ids) for row in rows], source)
+    return rows
 
 
 def batches_of(encoded: Sequence[Row], config: TrainConfig, source: str) -> tuple[list[list[Row]], dict[str, int]]:
