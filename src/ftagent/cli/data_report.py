@@ -100,7 +100,7 @@ def _faults(report: Report, most: int, console: Console) -> None:
     table.add_column(overflow="fold")
     for fault in report.faults[:most]:
         place = clean(fault.place.removeprefix(report.name).lstrip(": "))
-        table.add_row(place, fault.kind, Text(shorten(fault.text, 300)))
+        table.add_row(Text(place), fault.kind, Text(shorten(fault.text, 300)))
     if most:
         console.print(table)
     if len(report.faults) > most:
