@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -85,8 +86,12 @@ def chat(
 def _system(text: str) -> str:
     path = Path(text)
     try:
-        if text and path.is_file():
+        # Path.is_file() raises for a text that is longer than a name may be.
+        if os.path.isfile(text):  # noqa: PTH113
             return path.read_text(encoding="utf-8").strip()
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError("--system: is not UTF-8") from error
     except (OSError, ValueError) as error:
         raise RequestError(f"--system {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if " " not in text and path.suffix in (".txt", ".md"):
