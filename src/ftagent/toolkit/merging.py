@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _prepare(out: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ToolkitError(f"{out}: cannot be written: {error.strerror}") from error
-    for leftover in target.parent.iterdir():
+    for leftover in target.parent.glob(f"{escape(f'.{target.name}{UNFINISHED}')}*"):
         # Of a merge that was killed.
         if re.fullmatch(rf"\.{re.escape(target.name + UNFINISHED)}\w{{8}}", leftover.name):
             shutil.rmtree(leftover, ignore_errors=True)
