@@ -76,7 +76,7 @@ def chat(
         if script is not None:
             _play(choice, Path(script), out, sampling, words, thinking, compare_base, json_)
         else:
-            _talk(choice, sampling, words, thinking, compare_base, settings.finetune.file_path / "chat_history")
+            return _talk(choice, sampling, words, thinking, compare_base, settings.finetune.file_path / "chat_history")
     except KeyboardInterrupt:
         typer.echo(err=True)
         return 130
@@ -127,7 +127,7 @@ def _play(
         )
 
 
-def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None, compare: bool, history: Path) -> None:
+def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None, compare: bool, history: Path) -> int:
     from ftagent.cli.chat.lines import Lines
     from ftagent.cli.chat.terminal import HELP, Conversation
     from ftagent.cli.chat.view import View
@@ -137,6 +137,8 @@ def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None
     if sys.stdin.isatty():
         typer.echo("/help lists what can be typed, Ctrl-D leaves", err=True)
     try:
-        Conversation(models, sampling, system, compare, View(sys.stdout), lines).run()
+        well = Conversation(models, sampling, system, compare, View(sys.stdout), lines).run()
+        # Whoever is at a terminal has read it; a program has the exit code.
+        return 0 if well or sys.stdin.isatty() else 1
     finally:
         lines.close()
