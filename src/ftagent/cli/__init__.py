@@ -49,6 +49,8 @@ def _fail(message: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    # Some libraries' messages have several lines; a script that reads our stderr gets one.
-    print("error:", " ".join(message.split()), file=sys.stderr)  # noqa: T201
+    from ftagent.report.text import clean
+
+    # Some libraries' messages have several lines, and some quote what a model or a data set says.
+    print("error:", clean(message), file=sys.stderr)  # noqa: T201
     return code

@@ -53,10 +53,13 @@ def check_steps(steps: Sequence[str], config: TrainConfig, settings: Settings) -
 
 
 def _check_script(script: Path | None, answers: Path | None) -> None:
+    from ftagent.toolkit.chat.conversations import read_scripts
+
     if script is None:
         raise RequestError("--then chat-script needs a conversation: `then: {script: FILE}`")
     if not script.is_file():
         raise RequestError(f"then.script: {script}: no such file")
+    read_scripts(script)
     if answers is not None and (answers.is_dir() or not answers.absolute().parent.is_dir()):
         raise RequestError(f"then.answers: {answers}: not a file in a folder that exists")
 

@@ -87,6 +87,8 @@ def _languages(report: Report) -> Text:
 
 
 def _faults(report: Report, most: int, console: Console) -> None:
+    from ftagent.toolkit.data.check import place_in
+
     if not report.faults:
         console.print(Text("no faults", style="green"))
         return
@@ -99,8 +101,8 @@ def _faults(report: Report, most: int, console: Console) -> None:
     table.add_column(style="yellow", no_wrap=True)
     table.add_column(overflow="fold")
     for fault in report.faults[:most]:
-        place = clean(fault.place.removeprefix(report.name).lstrip(": "))
-        table.add_row(place, fault.kind, Text(shorten(fault.text, 300)))
+        place = clean(place_in(fault.place, report.name))
+        table.add_row(Text(place), fault.kind, Text(shorten(fault.text, 300)))
     if most:
         console.print(table)
     if len(report.faults) > most:

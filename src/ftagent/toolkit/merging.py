@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import warnings
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,14 @@ from ftagent.toolkit.checking.vocabulary import TOKENIZERS, load_tokenizer
 from ftagent.toolkit.command import Emit
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.files import fingerprint, mark_complete, sha256
+from ftagent.toolkit.folders import CHECKPOINTS
 from ftagent.toolkit.model_card import merged_card
 from ftagent.toolkit.proof import TOLERANCES, Logits, Proof, compare, logits_of, logits_with_adapter, probe_ids
 
 RECORD = "merge.json"
 CARD = "README.md"
+UNFINISHED = ".merging-"
+"""In the names of folders that are deleted when they are left over: no folder of a user has it by chance."""
 
 
 class UnequalMerge(ToolkitError):
@@ -55,13 +59,12 @@ def _merge(base: Path, adapter: Path, out: Path, dtype: str, emit: Emit) -> Merg
     kept = _prepare(out)
     emit({"event": "checking", "base": str(base), "adapter": str(adapter)})
     chosen = _check(base, adapter, dtype)
-    words = adapter if any(any(adapter.glob(name)) for name in TOKENIZERS) else base
-    tokenizer = load_tokenizer(words)
+    tokenizer = load_tokenizer(_words(base, adapter))
     probes = probe_ids(tokenizer)
     emit({"event": "asking", "probes": len(probes), "tokens": sum(len(ids) for ids in probes)})
     expected, plain = logits_with_adapter(base, adapter, probes)
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{kept.name}{UNFINISHED}", dir=kept.parent))
     except OSError as error:
         raise ToolkitError(f"{out}: cannot be written: {error.strerror}") from error
     try:
@@ -80,6 +83,13 @@ def _merge(base: Path, adapter: Path, out: Path, dtype: str, emit: Emit) -> Merg
     return Merged(out, chosen, proof)
 
 
+def _words(base: Path, adapter: Path) -> Path:
+    """Whose tokenizer the merged model gets: that of the training, which may have brought a chat template."""
+    place = adapter.absolute()
+    places = [place, place.parent.parent] if place.parent.name == CHECKPOINTS else [place]
+    return next((place for place in places if any(any(place.glob(name)) for name in TOKENIZERS)), base)
+
+
 def _prepare(out: Path) -> Path:
     """Where the result goes, absolute; its parent exists."""
     target = out.expanduser().absolute()
@@ -91,9 +101,9 @@ def _prepare(out: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ToolkitError(f"{out}: cannot be written: {error.strerror}") from error
-    for leftover in target.parent.glob(f".{target.name}-*"):
+    for leftover in target.parent.glob(f"{escape(f'.{target.name}{UNFINISHED}')}*"):
         # Of a merge that was killed.
-        if re.fullmatch(rf"\.{re.escape(target.name)}-\w{{8}}", leftover.name):
+        if re.fullmatch(rf"\.{re.escape(target.name + UNFINISHED)}\w{{8}}", leftover.name):
             shutil.rmtree(leftover, ignore_errors=True)
     return target
 
@@ -166,8 +176,10 @@ def _prove(folder: Path, expected: Logits, plain: Logits, probes: list[list[int]
 
 def _describe(base: Path, adapter: Path, folder: Path, proof: Proof) -> None:
     """merge.json, the card, and the marker that vouches for every file."""
+    from ftagent.toolkit.mapping import mapping_of
     from ftagent.toolkit.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
+    mapping = mapping_of(adapter.absolute())
     sources = {
         "base": {path.name: sha256(path) for path in sorted(base.glob("*.safetensors"))},
         "adapter": {name: sha256(adapter / name) for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)},
@@ -179,6 +191,9 @@ def _describe(base: Path, adapter: Path, folder: Path, proof: Proof) -> None:
         "dtype": proof.dtype,
         "sources": sources,
         "proof": proof.document(),
+        # As the adapter's train.yaml has them: the merged model wants the same prompts.
+        "map_function": mapping.function,
+        "thinking": mapping.thinking,
     }
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     (folder / CARD).write_text(merged_card(base, adapter, sources, proof), encoding="utf-8")

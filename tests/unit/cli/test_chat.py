@@ -198,6 +198,35 @@ def test_without_a_terminal_each_line_is_a_message(trained: Path, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["s.json"]
 
 
+@pytest.mark.parametrize("handler", ["surrogateescape", "strict"])
+def test_input_that_is_not_utf_8_is_one_line(tiny: Path, tmp_path: Path, handler: str) -> None:  # noqa: F811
+    """Locales differ in what Python does with such bytes."""
+    import os
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ftagent", "chat", str(tiny)], cwd=tmp_path, input=b"caf\xe9\n", capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONIOENCODING": f"utf-8:{handler}"}, timeout=120, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, b"error: the input is not UTF-8\n")
+
+
+def test_a_refused_message_shows_in_the_exit_code(tiny: Path, tmp_path: Path) -> None:  # noqa: F811
+    import os
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ftagent", "chat", str(tiny), "--max-new-tokens", "2"], cwd=tmp_path,
+        input="<|im_end|>\nHello\n", capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120, check=False,
+    )  # fmt: skip
+    refusal, reply, *_ = (line for line in done.stdout.splitlines() if line)
+    assert (done.returncode, refusal.startswith("error: ")) == (1, True)
+    assert reply != "(stopped before an answer)"
+
+
 SCRIPT = {
     "conversation_id": "sums", "system_prompt": "Be brief.",
     "conversation_pair": [
@@ -232,6 +261,11 @@ def test_a_training_as_adapter_or_as_model_is_its_result(
     (tmp_path / "script.json").write_text(json.dumps({"messages": [{"role": "user", "content": "Hello"}]}))
     script = ["--script", "script.json", "--json", "--max-new-tokens", "2"]
     assert check("chat", ftagent("chat", tiny, "--adapter", trained, *script).out)["adapter"] == str(trained)
+    # A system prompt may be longer than the name of a file.
+    assert ftagent("chat", tiny, "--system", "Be kind. " * 40, *script).code == 0
+    damaged = shutil.copytree(trained, tmp_path / "damaged")
+    (damaged / "adapter_model.safetensors").write_bytes(b"")
+    refused(ftagent("chat", tiny, "--adapter", damaged, *script), "damaged: adapter_model.safetensors is not what")
     # A full training leaves whole models: the folder is one, and its checkpoints are others.
     full = shutil.copytree(tiny, tmp_path / "full")
     shutil.copytree(tiny, full / "checkpoints" / "step-00000004")

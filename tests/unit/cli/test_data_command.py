@@ -71,6 +71,16 @@ def test_what_a_file_says_does_not_steer_the_terminal(data: Path) -> None:
     assert max(len(line) for line in out.getvalue().splitlines()) <= 100
 
 
+def test_files_of_a_folder_are_named_without_it(ftagent: CommandLine, tmp_path: Path) -> None:
+    row = json.dumps({"prompt": "a", "completion": "b"}) + "\n"
+    for name in ("[red]a.jsonl", "b.jsonl"):
+        (tmp_path / "folder" / "[bold]").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folder" / "[bold]" / name).write_text(row)
+    answer = ftagent("data", "check", "folder")
+    assert answer.code == 1
+    assert "\n[bold]/b.jsonl:1  duplicate  same as [bold]/[red]a.jsonl:1" in answer.out
+
+
 def test_bars_are_proportional_and_never_hide_a_row() -> None:
     assert [len(bar(count, 1000)) for count in (1000, 500, 1, 0)] == [40, 20, 1, 0]
     assert bar(1, 1000) == "▏"

@@ -9,6 +9,7 @@ import pytest
 
 from ftagent.core.context import HubAccess
 from ftagent.evaluation.registry import resolve_benchmark
+from support.trained import save_training
 
 from .conftest import CommandLine
 from .test_bad_input import refused
@@ -50,6 +51,13 @@ def test_wrong_requests_are_refused_before_anything_is_predicted(ftagent: Comman
     refused(ftagent("evaluate", "smollm2-135m", "--benchmark", SUMS, "--split", "train"), "train", "validation")
     refused(ftagent("score", SUMS), "--predictions")
     assert list(tmp_path.iterdir()) == []
+    trained = save_training(tmp_path / "trained")
+    (trained / "adapter_model.safetensors").write_bytes(b"")
+    words = ["evaluate", "smollm2-135m", "--benchmark", SUMS, "--adapter"]
+    refused(ftagent(*words, trained), "trained: damaged: adapter_model.safetensors is not what was written")
+    (trained / "complete.json").unlink()
+    refused(ftagent(*words, trained), "trained: incomplete: complete.json is missing")
+    refused(ftagent(*words, "absent"), "absent: the folder has no adapter_config.json")
 
 
 @pytest.mark.parametrize(

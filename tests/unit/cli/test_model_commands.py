@@ -71,6 +71,22 @@ def test_what_cannot_be_looked_at(ftagent: CommandLine, base: Path, tmp_path: Pa
     refused(ftagent("check-model", "empty"), "the folder is empty")
 
 
+def test_what_a_model_says_does_not_steer_the_terminal(
+    ftagent: CommandLine, base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    hostile = Path(shutil.copytree(adapter, tmp_path / "hostile"))
+    values = json.loads((hostile / "adapter_config.json").read_text())
+    for key, words in (("base_model_name_or_path", []), ("peft_type", ["--adapter"])):
+        changed = {**values, key: "\x1b]0;owned\x07\x1b[2Jx"}
+        (hostile / "adapter_config.json").write_text(json.dumps(changed))
+        answer = ftagent("check-model", *([base, *words] if words else []), hostile)
+        assert "x" in answer.out
+        assert "\x1b" not in answer.out
+    answer = ftagent("merge", base, hostile, "out")
+    refused(answer, "peft_type is x")
+    assert "\x1b" not in answer.err
+
+
 def test_merge(ftagent: CommandLine, base: Path, adapter: Path, tmp_path: Path) -> None:
     answer = ftagent("merge", base, adapter, "out", "--json")
     document = check("merge", answer.out)

@@ -48,6 +48,7 @@ def ready(folder: Path, text: str = KEYS) -> None:
         (["config.yaml", "--then", "evaluate", "--benchmark", "gsm9k"], "gsm8k"),
         (["config.yaml", "--then", "chat-script"], "then: {script: FILE}"),
         (["config.yaml", "--then", "chat-script", "-o", "then.script=absent.json"], "absent.json: no such file"),
+        (["config.yaml", "--then", "chat-script", "-o", "then.script=config.yaml"], "config.yaml: not JSON"),
         (["config.yaml", "--then", "merge"], "then: {merge_path: DIR}"),
         (["config.yaml", "--then", "merge", "-o", "then.merge_path=rows.jsonl"], "rows.jsonl: is there already"),
         (["config.yaml", "--then", "merge", "-o", "then.merge_path=m", "-o", "method=full"], "nothing to merge"),

@@ -326,6 +326,7 @@ def test_a_script_is_played_and_saved_in_the_format_that_trains(tiny: Path, adap
         ),
         ('{"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}', "message 2: a second"),
         ('{"messages": [{"role": "user", "content": "a"}]}\n{"messages"', "script.json:2: not JSON"),
+        ('{"messages": [{"role": "user", "content": "\\ud800"}]}', "script.json: half of a surrogate pair"),
     ],
 )
 def test_scripts_that_cannot_be_played_are_one_line(tmp_path: Path, text: str, says: str) -> None:
@@ -345,9 +346,17 @@ def test_scripts_are_read_in_each_form(tmp_path: Path) -> None:
         json.dumps({"messages": messages}) + "\n" + json.dumps({"messages": messages}) + "\n",
         json.dumps({"system_prompt": "s", "conversation_pair": messages[1:]}),
     ):  # fmt: skip
-        path.write_text(text)
-        scripts = read_scripts(path)
-        assert {(script.system, script.turns[0].user) for script in scripts} == {("s", "a")}
+        for mark in ("", "\ufeff"):
+            path.write_text(mark + text)
+            scripts = read_scripts(path)
+            assert {(script.system, script.turns[0].user) for script in scripts} == {("s", "a")}
+
+
+def test_lines_of_a_script_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    said = "a\u2028b\u0085c"
+    line = json.dumps({"messages": [{"role": "user", "content": said}]}, ensure_ascii=False)
+    (tmp_path / "script.jsonl").write_text(f"{line}\n{line}\n", encoding="utf-8")
+    assert [script.turns[0].user for script in read_scripts(tmp_path / "script.jsonl")] == [said, said]
 
 
 def test_saving_adds_to_a_file_of_conversations_and_to_no_other(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ftagent.toolkit.data.convert import convert
 from ftagent.toolkit.data.formats import FORMATS, Item, detect, parse, unparse
 from ftagent.toolkit.data.messages import RowError
 from ftagent.toolkit.data.opening import open_source
-from ftagent.toolkit.data.reading import parsed
+from ftagent.toolkit.data.reading import parsed, read_problems
 from ftagent.toolkit.data.sources import fail
 from ftagent.toolkit.errors import ToolkitError
 
@@ -161,6 +162,25 @@ def test_without_a_format_the_rows_stay_as_they_are(tmp_path: Path) -> None:
     convert(tmp_path / "a.json", tmp_path / "b.parquet")
     convert(tmp_path / "b.parquet", tmp_path / "c.jsonl")
     assert json.loads((tmp_path / "c.jsonl").read_text()) == row
+
+
+def test_numeric_ids_and_answers_fit_a_table_of_texts(tmp_path: Path) -> None:
+    rows = [{"id": 7, "prompt": "4 + 3 =", "answer": 7}, {"id": 8, "prompt": "15 / 2 =", "answer": 7.5}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    convert(tmp_path / "in.jsonl", tmp_path / "out.csv")
+    assert read_problems(tmp_path / "out.csv") == [
+        replace(item, line=number) for number, item in enumerate(read_problems(tmp_path / "in.jsonl"), start=1)
+    ]
+
+
+def test_messages_of_a_table_have_no_keys_of_other_messages(tmp_path: Path) -> None:
+    row = {"messages": [
+        {"role": "user", "content": "a", "name": "n"}, {"role": "assistant", "content": "b", "thinking": "t"},
+    ], "tags": [None]}  # fmt: skip
+    (tmp_path / "in.jsonl").write_text(json.dumps(row))
+    convert(tmp_path / "in.jsonl", tmp_path / "out.parquet")
+    convert(tmp_path / "out.parquet", tmp_path / "back.jsonl")
+    assert json.loads((tmp_path / "back.jsonl").read_text()) == row
 
 
 def test_a_problem_becomes_a_conversation_and_no_other_way(tmp_path: Path) -> None:

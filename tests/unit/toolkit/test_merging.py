@@ -13,6 +13,7 @@ import pytest
 
 from ftagent.toolkit.checking import Options, check_folder
 from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.mapping import Mapping, mapping_of
 from ftagent.toolkit.merging import Merged, UnequalMerge, merge
 from ftagent.toolkit.proof import TOLERANCES, compare, logits_of, probe_ids
 from support.adapters import make_adapter
@@ -149,10 +150,26 @@ def test_places_that_are_not_free(tiny: Path, adapter: Path, tmp_path: Path) -> 
 
 def test_an_empty_folder_is_taken_and_a_leftover_removed(tiny: Path, adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    for name in (".out-abcd1234", ".out-of-mind"):
+    for name in (".out.merging-abcd1234", ".out-20240101", ".out-of-mind"):
         (tmp_path / name).mkdir()
     merged(tiny, adapter, tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out-of-mind", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out-20240101", ".out-of-mind", "out"]
+
+
+def test_a_checkpoint_has_template_and_mapping_of_its_training(
+    tiny: Path, adapter: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    from transformers import AutoTokenizer
+
+    trained = tmp_path / "trained"
+    step = Path(shutil.copytree(adapter, trained / "checkpoints" / "step-00000004"))
+    own = AutoTokenizer.from_pretrained(tiny)
+    own.chat_template = own.chat_template + "{# of the training #}"
+    own.save_pretrained(trained)
+    (trained / "train.yaml").write_text("map_function: chatml\nthinking: drop\n")
+    merged(tiny, step, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == own.chat_template
+    assert mapping_of(tmp_path / "out") == Mapping("chatml", "drop")
 
 
 FULL_DISK = """

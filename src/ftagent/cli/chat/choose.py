@@ -11,7 +11,7 @@ import typer
 
 from ftagent.cli.commands.checkpoints import table
 from ftagent.core.errors import RequestError
-from ftagent.toolkit.checkpoints import Checkpoint, Listing, find_checkpoint, list_checkpoints
+from ftagent.toolkit.checkpoints import FINAL, Checkpoint, Listing, find_checkpoint, list_checkpoints
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.folders import base_of, kind_of
 
@@ -51,7 +51,7 @@ def choose(model: str, adapter: str | None, training: str | None, settings: Sett
         raise RequestError(f"--adapter {adapter}: of which training? Add --from FOLDER, or give that folder as MODEL")
     else:
         # A folder that is given as an adapter is meant itself: a training's result, not one of its checkpoints.
-        found = find_checkpoint(Path(adapter or "").expanduser())
+        found = find_checkpoint(Path(adapter or "").expanduser(), FINAL)
     if found.holds != "adapter":
         raise RequestError(f"{found.path}: holds a whole model, not an adapter; `ftagent chat {found.path}` opens it")
     return Choice(resolve_model_path(model, settings), found.path, f"{model} with {_title(found)}")

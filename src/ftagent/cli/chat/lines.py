@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
+from ftagent.toolkit.errors import ToolkitError
+
 PROMPT, CONTINUED = ">>> ", "... "
 QUOTES = '"""'
 HISTORY_LINES = 1000
@@ -27,7 +29,8 @@ class Lines:
     def read(self) -> str | None:
         """The next message; None at the end of the input. KeyboardInterrupt for Ctrl-C.
 
-        QUOTES begin and end a message of several lines; a bracketed paste is one message, too.
+        QUOTES begin and end a message of several lines; a bracketed paste is one message, too. Raises ToolkitError for
+        what is not UTF-8.
         """
         line = self._line(PROMPT)
         if line is None or not line.startswith(QUOTES):
@@ -54,12 +57,16 @@ class Lines:
             readline.write_history_file(self._history)
 
     def _line(self, prompt: str) -> str | None:
-        if self._terminal:
-            try:
+        try:
+            if self._terminal:
                 return input(prompt)
-            except EOFError:
-                return None
-        line = sys.stdin.readline()
+            line = sys.stdin.readline()
+            # In some locales Python passes bytes that are no UTF-8 on, as halves of characters.
+            line.encode()
+        except EOFError:
+            return None
+        except UnicodeError as error:
+            raise ToolkitError("the input is not UTF-8") from error
         return line.removesuffix("\n") if line else None
 
     def _set_up(self, commands: Sequence[str]) -> None:

@@ -45,8 +45,9 @@ class Conversation:
             "/save": self._save, "/help": self._help,
         }  # fmt: skip
 
-    def run(self) -> None:
-        """Until the end of the input or /quit. Whatever goes wrong with one message is one line."""
+    def run(self) -> bool:
+        """Until the end of the input or /quit. What goes wrong with one message is one line, and False at the end."""
+        well = True
         while True:
             try:
                 text = self._lines.read()
@@ -55,14 +56,15 @@ class Conversation:
                 continue
             if text is None:
                 self._view.note("")
-                return
+                return well
             if text.strip() == "/quit":
-                return
+                return well
             if not text.strip():
                 continue
             try:
                 self._do(text)
             except ToolkitError as error:
+                well = False
                 self._view.note(f"error: {shown(str(error))}")
 
     def _do(self, text: str) -> None:

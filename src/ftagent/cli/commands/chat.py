@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -75,7 +76,7 @@ def chat(
         if script is not None:
             _play(choice, Path(script), out, sampling, words, thinking, compare_base, json_)
         else:
-            _talk(choice, sampling, words, thinking, compare_base, settings.finetune.file_path / "chat_history")
+            return _talk(choice, sampling, words, thinking, compare_base, settings.finetune.file_path / "chat_history")
     except KeyboardInterrupt:
         typer.echo(err=True)
         return 130
@@ -85,8 +86,12 @@ def chat(
 def _system(text: str) -> str:
     path = Path(text)
     try:
-        if text and path.is_file():
+        # Path.is_file() raises for a text that is longer than a name may be.
+        if os.path.isfile(text):  # noqa: PTH113
             return path.read_text(encoding="utf-8").strip()
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError("--system: is not UTF-8") from error
     except (OSError, ValueError) as error:
         raise RequestError(f"--system {text}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if " " not in text and path.suffix in (".txt", ".md"):
@@ -122,7 +127,7 @@ def _play(
         )
 
 
-def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None, compare: bool, history: Path) -> None:
+def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None, compare: bool, history: Path) -> int:
     from ftagent.cli.chat.lines import Lines
     from ftagent.cli.chat.terminal import HELP, Conversation
     from ftagent.cli.chat.view import View
@@ -132,6 +137,8 @@ def _talk(choice: Choice, sampling: Sampling, system: str, thinking: bool | None
     if sys.stdin.isatty():
         typer.echo("/help lists what can be typed, Ctrl-D leaves", err=True)
     try:
-        Conversation(models, sampling, system, compare, View(sys.stdout), lines).run()
+        well = Conversation(models, sampling, system, compare, View(sys.stdout), lines).run()
+        # Whoever is at a terminal has read it; a program has the exit code.
+        return 0 if well or sys.stdin.isatty() else 1
     finally:
         lines.close()

@@ -10,6 +10,7 @@ import typer
 from ftagent.cli import complete
 from ftagent.cli.common import JsonOption, common, print_json
 from ftagent.core.errors import RequestError
+from ftagent.report.text import clean
 
 if TYPE_CHECKING:
     from ftagent.toolkit.checking import Checked
@@ -70,7 +71,7 @@ def _lengths(text: str) -> list[int]:
 def _print(checked: Checked) -> None:
     for finding in checked.findings:
         right = f"; right: {finding.right}" if finding.right else ""
-        typer.echo(f"{finding.status:8} {finding.check}: {finding.text}{right}")
+        typer.echo(f"{finding.status:8} {finding.check}: {clean(f'{finding.text}{right}')}")
     trainable = f", {checked.trainable:,} trained by LoRA" if checked.trainable else ""
     typer.echo(f"{checked.weights.parameters:,} parameters ({', '.join(checked.weights.dtypes)}){trainable}")
     if checked.device is not None:

@@ -62,7 +62,7 @@ def evaluate(
     tune = settings.finetune
     asked = EvaluateRequest(
         model=model,
-        adapter=Path(adapter) if adapter is not None else None,
+        adapter=_adapter(adapter),
         split=split,
         limit=limit or tune.benchmark_limit,
         samples=runs or tune.benchmark_num_runs,
@@ -110,6 +110,22 @@ def score(
     if details is not None:
         done.write_details(Path(details))
     _print(done, {"schema_version": 1, "predictions": predictions, **done.document()}, json_)
+
+
+def _adapter(name: str | None) -> Path | None:
+    """The folder of an adapter, of a training that of its result.
+
+    Raises RequestError where there is none, ToolkitError for one that is not whole.
+    """
+    from ftagent.toolkit.checkpoints import FINAL, find_adapter
+    from ftagent.toolkit.folders import kind_of
+
+    if name is None:
+        return None
+    folder = Path(name).expanduser()
+    if kind_of(folder) is None:
+        raise RequestError(f"--adapter {name}: the folder has no adapter_config.json")
+    return find_adapter(folder, FINAL)
 
 
 def _benchmark(name: str, settings: Settings) -> Benchmark:

@@ -9,6 +9,7 @@ import typer
 
 from ftagent.cli.common import YesOption, common, confirm
 from ftagent.core.errors import RequestError
+from ftagent.report.text import clean
 
 if TYPE_CHECKING:
     from ftagent.toolkit.pushing import Upload
@@ -59,4 +60,4 @@ def _show(planned: Upload, address: str) -> None:
     if planned.deleted:
         typer.echo(f"deleted there, because it would be loaded too: {', '.join(planned.deleted)}")
     for line in planned.warnings:
-        typer.echo(f"warning: {line}", err=True)
+        typer.echo(f"warning: {clean(line)}", err=True)

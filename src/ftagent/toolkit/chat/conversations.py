@@ -36,7 +36,7 @@ def read_scripts(path: Path) -> list[Script]:
     Raises ToolkitError with file and place for anything else, and where nobody asks anything.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ToolkitError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     values = _values(text, path)
@@ -94,7 +94,7 @@ def _values(text: str, path: Path) -> list[tuple[str, Any]]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as whole:
-        lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
         if len(lines) < 2 or not all(line.lstrip().startswith("{") for _, line in lines):
             raise ToolkitError(f"{path}: not JSON: {whole}") from whole
         found = []
@@ -135,6 +135,10 @@ def _script(value: Any, place: str, number: int) -> Script:
             turns.append(Turn(content, ""))
         elif turns:
             turns[-1] = Turn(turns[-1].user, content)
+    try:
+        "".join((system, *(text for turn in turns for text in (turn.user, turn.expected)))).encode()
+    except UnicodeEncodeError as error:
+        raise ToolkitError(f"{place}: half of a surrogate pair stands for no character") from error
     if not turns:
         raise ToolkitError(f"{place}: no message has role user, so there is nothing to ask")
     return Script(str(value.get("conversation_id", value.get("id", f"script-{number}"))), system, tuple(turns))

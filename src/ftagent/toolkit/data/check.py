@@ -89,7 +89,11 @@ def check(
         for kind, text in [*(known.overlap(keys) if known else ()), *_measured(item, measure, sizes)]:
             faults.append(RowFault(number, place, kind, text))
     if form is None:
-        what = f"{faults[0].place}: {faults[0].text}" if faults else f"{path}: has no rows"
+        what = (
+            f"{faults[0].place}: {faults[0].text}"
+            if faults
+            else f"{path}: has no rows{'' if split == 'train' else f' in {split}'}"
+        )
         raise ToolkitError(what)
     unreadable += sum(fault.kind == "syntax" for fault in faults)
     faults.sort(key=lambda fault: fault.row)
@@ -182,7 +186,12 @@ def _excerpt(item: Item) -> str:
     return "\n".join(message["content"][:EXCERPT] for message in messages if message["role"] != "system")[:EXCERPT]
 
 
+def place_in(place: str, name: str) -> str:
+    """A place without the name of the file or folder that it is in."""
+    return place.removeprefix(name).lstrip(":/ ") if place.startswith(name) else place
+
+
 def _short(place: str, name: str) -> str:
     """`line 12` for a place in the same file."""
-    rest = place.removeprefix(name).lstrip(": ")
+    rest = place_in(place, name)
     return f"line {rest}" if rest.isdigit() else rest

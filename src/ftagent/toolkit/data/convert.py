@@ -12,7 +12,7 @@ from ftagent.toolkit.data.opening import open_source
 from ftagent.toolkit.data.reading import format_named, parsed
 from ftagent.toolkit.data.sources import fail
 from ftagent.toolkit.data.types import Conversation, Problem
-from ftagent.toolkit.data.writing import write_rows, writer_for
+from ftagent.toolkit.data.writing import without_null, write_rows, writer_for
 from ftagent.toolkit.errors import ToolkitError
 
 
@@ -46,7 +46,7 @@ def convert(
             raise ToolkitError(f"{source.place(number)}: {item}")
         form = found
         numbers.append(number)
-        rows.append(row)
+        rows.append(_without_null(row, found) if source.tables else row)
         items.append(item)
     if form is None or not items:
         raise ToolkitError(f"{given}: has no rows{'' if split == 'train' else f' in {split}'}")
@@ -59,6 +59,12 @@ def convert(
         raise ToolkitError(f"{given}: no row of it can be held by {target.name}")
     write_rows(out, rows, target, lambda index: source.place(numbers[index]))
     return Converted(form.name, target.name, len(rows), len(items) - len(rows))
+
+
+def _without_null(row: Row, form: Format) -> Row:
+    """The row without the keys of messages that only other messages of its table have."""
+    own = {*form.keys, *form.prompts}
+    return {key: without_null(value) if key in own else value for key, value in row.items()}
 
 
 def _rows(items: Sequence[Item], target: Format, places: Sequence[str], leave_out: bool) -> tuple[list[int], list[Row]]:

@@ -116,6 +116,9 @@ def encode_cell(key: str, value: Any, form: Format) -> str:
     if key in ID_KEYS or key in form.texts:
         if isinstance(value, str):
             return value
+        # Reading makes texts of numeric ids and answers, too.
+        if type(value) is int or (type(value) is float and key not in ID_KEYS):
+            return _dump(value)
         if key in form.texts & _MESSAGE_TEXTS and isinstance(value, list):
             return _dump(value)
         raise ValueError(f'key "{key}" is no text, as it must be in a CSV file')

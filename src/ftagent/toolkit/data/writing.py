@@ -99,12 +99,12 @@ def _column(cells: list[Any], own: bool) -> Any:
         return None
     found = column.to_pylist()
     same = all(
-        _text(_without_null(back) if own else back) == _text(cell) for back, cell in zip(found, cells, strict=True)
+        _text(without_null(back) if own else back) == _text(cell) for back, cell in zip(found, cells, strict=True)
     )
     return column if same else None
 
 
-def _without_null(value: Any) -> Any:
+def without_null(value: Any) -> Any:
     """Messages without the keys that only other messages have."""
     if not isinstance(value, list):
         return value

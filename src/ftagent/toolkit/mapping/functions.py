@@ -15,6 +15,8 @@ from ftagent.toolkit.tokens import Row
 
 TRAINED = "train.yaml"
 """The effective configuration, which a training leaves beside its result."""
+MERGED = "merge.json"
+"""What merging leaves beside a model; JSON is YAML, too."""
 
 
 def map_conversation(
@@ -68,17 +70,19 @@ def adopt_template(tokenizer: Any, mapping: Mapping) -> None:
 def mapping_of(folder: Path) -> Mapping:
     """The mapping that the model or adapter in `folder`, or in a checkpoint of it, was trained with.
 
-    It is read from the train.yaml beside it; the default where there is none. Raises ToolkitError: not readable.
+    It is read from the train.yaml beside it, or from the merge.json of a merged model; the default where there is
+    neither. Raises ToolkitError: not readable.
     """
     import yaml
 
     result = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-    try:
-        values = yaml.safe_load((result / TRAINED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    path = next((result / name for name in (TRAINED, MERGED) if (result / name).is_file()), None)
+    if path is None:
         return Mapping()
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ToolkitError(f"{result / TRAINED}: cannot be read: {' '.join(str(error).split())}") from error
+        raise ToolkitError(f"{path}: cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         return Mapping()
     return Mapping(str(values.get("map_function", "auto")), str(values.get("thinking", "auto")))
