@@ -75,12 +75,31 @@ def decoder_layers(model: Any) -> tuple[str, list[Any]]:
     raise ToolkitError(f"cannot find the {count} transformer layers of {type(model).__name__}")
 
 
+def attention_kinds(model: Any) -> list[str]:
+    """What transformers calls the kinds of `model`'s layers, each once: full_attention, sliding_attention, …"""
+    text = model.config.get_text_config()
+    alone = "full_attention" if getattr(text, "sliding_window", None) is None else "sliding_attention"
+    return sorted(set(getattr(text, "layer_types", None) or [alone]))
+
+
 def can_pack(model: Any, max_length: int) -> bool:
     """Whether rows may share a sequence: only attention mixes tokens, and it reaches over a whole row."""
-    text = model.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    window = getattr(text, "sliding_window", None)
-    return kinds <= {"full_attention", "sliding_attention"} and (window is None or window >= max_length)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return _only_attends(model) and (window is None or window >= max_length)
+
+
+def check_generation(model: Any) -> None:
+    """Raises ToolkitError where `generate` would not compute what `model` is: something else than attention."""
+    if getattr(model, "_is_stateful", False) or not _only_attends(model):
+        raise ToolkitError(
+            f"{type(model).__name__} cannot generate here: its layers are {', '.join(attention_kinds(model))}"
+            f"{' with a state' if getattr(model, '_is_stateful', False) else ''}; "
+            "models whose layers are full_attention or sliding_attention can"
+        )
+
+
+def _only_attends(model: Any) -> bool:
+    return set(attention_kinds(model)) <= {"full_attention", "sliding_attention"}
 
 
 def check_positions(model: Any, lengths: Collection[int], source: str) -> None:
