@@ -44,13 +44,15 @@ def generate(
     import torch
 
     check_generation(model)
-    for draft in drafts:
-        draft.generator = seeded_generator(config.seed, draft)
     shared = common_beginning([draft.prompt for draft in drafts])
     with torch.inference_mode():
         beginning = _read_beginning(model, drafts[0].prompt[:shared]) if shared else None
         for batch in batches(drafts, config):
+            for draft in batch:
+                draft.generator = seeded_generator(config.seed, draft) if config.temperature else None
             _Batch(model, batch, shared, beginning, stops, config, finished).run()
+            for draft in batch:
+                draft.generator = None  # 2.5 kB each, of which there may be a million
 
 
 def batches(drafts: Sequence[Draft], config: PredictConfig) -> list[list[Draft]]:

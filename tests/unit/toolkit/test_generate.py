@@ -52,7 +52,8 @@ def test_a_model_that_does_more_than_attend_is_refused(kind: str, values: dict[s
     import transformers
 
     config = getattr(transformers, kind)(**{**SIZES, **values})
-    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    build: Any = transformers.AutoModelForCausalLM.from_config
+    model = build(config).eval()
     wanted = validate_config({"model": "m", "questions": "q", "output": "o"}, PredictConfig, "")
     with pytest.raises(ToolkitError, match="cannot generate here: its layers are") as error:
         generate(model, [Draft("a", 0, [5, 6])], [], wanted, lambda ended: None)
