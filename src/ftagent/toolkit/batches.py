@@ -83,16 +83,17 @@ def pack(rows: Sequence[Row]) -> Pack:
 
 def split_into_packs(rows: Sequence[Row], most_tokens: int) -> list[Pack]:
     """`rows` in as few packs of at most `most_tokens` as their order allows; a longer row has its own."""
-    packs: list[Pack] = []
-    current: list[Row] = []
+    packs: list[list[Row]] = []
+    tokens = shared = 0
     for row in rows:
-        if current and len(pack([*current, row]).ids) > most_tokens:
-            packs.append(pack(current))
-            current = []
-        current.append(row)
-    if current:
-        packs.append(pack(current))
-    return packs
+        # Of the rows in the pack: what all have in common is the least that the first has in common with another.
+        common = min([_shared((packs[-1][0], row)), *([shared] if len(packs[-1]) > 1 else [])]) if packs else 0
+        if not packs or tokens + len(row.ids) - len(packs[-1]) * common > most_tokens:
+            packs.append([])
+            tokens = common = 0
+        packs[-1].append(row)
+        tokens, shared = tokens + len(row.ids), common
+    return [pack(chosen) for chosen in packs]
 
 
 def attention_mask(pack: Pack, dtype: Any, device: Any) -> Any:

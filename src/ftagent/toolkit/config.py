@@ -182,6 +182,11 @@ class TrainConfig(_Config):
                 f"checkpoint_steps must be a multiple of grpo_updates, {self.grpo_updates}: "
                 "replies are not kept in checkpoints"
             )
+        if self.validates and self.validation_steps % self.grpo_updates:
+            raise ValueError(
+                f"validation_steps must be a multiple of grpo_updates, {self.grpo_updates}: "
+                "the best step is a checkpoint, and replies are not kept in checkpoints"
+            )
         try:
             re.compile(self.grpo_format)
         except re.error as error:

@@ -49,6 +49,15 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def content_of(folder: Path) -> dict[str, Any]:
+    """What tells a model in `folder` from another one there at another time: the hashes of its marker, or the sizes of
+    its weights. Nothing where there is no such folder."""
+    try:
+        return dict(json.loads((folder / MARKER).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {path.name: path.stat().st_size for path in folder.glob("*.safetensors")}
+
+
 def mark_complete(folder: Path, identity: str, names: list[str]) -> None:
     """Vouch for files `names` of `folder` as they are now, after they are safely on disk."""
     hashes = {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from ftagent.toolkit.cache import keep_rows, new_cache, repeat_cache
 from ftagent.toolkit.config import PredictConfig
+from ftagent.toolkit.models import attention_kinds, check_generation
 
 DROP_SHARE = 0.8
 """Finished rows leave the batch when at most this share of it is still going: dropping copies the cache."""
@@ -36,16 +37,22 @@ Finished = Callable[[list[Draft]], None]
 def generate(
     model: Any, drafts: Sequence[Draft], stops: Collection[int], config: PredictConfig, finished: Finished
 ) -> None:
-    """Complete every draft: until a stop token, which is not kept, or `config.max_new_tokens`."""
+    """Complete every draft: until a stop token, which is not kept, or `config.max_new_tokens`.
+
+    Raises ToolkitError for a model that this cannot compute (`check_generation`).
+    """
     import torch
 
-    for draft in drafts:
-        draft.generator = seeded_generator(config.seed, draft)
+    check_generation(model)
     shared = common_beginning([draft.prompt for draft in drafts])
     with torch.inference_mode():
         beginning = _read_beginning(model, drafts[0].prompt[:shared]) if shared else None
         for batch in batches(drafts, config):
+            for draft in batch:
+                draft.generator = seeded_generator(config.seed, draft) if config.temperature else None
             _Batch(model, batch, shared, beginning, stops, config, finished).run()
+            for draft in batch:
+                draft.generator = None  # 2.5 kB each, of which there may be a million
 
 
 def batches(drafts: Sequence[Draft], config: PredictConfig) -> list[list[Draft]]:
@@ -109,6 +116,11 @@ class _Batch:
             dim=1,
         )
         self.positions = (shared + columns[None, :] - padding[:, None]).clamp(min=0)
+        # Of all that is in the cache: padding lies between the beginning and the rest, so columns are no distances.
+        self.places = torch.cat(
+            [torch.arange(shared, device=model.device).expand(len(drafts), shared), self.positions], dim=1
+        )
+        self.kinds = attention_kinds(model)
         self.going = list(range(len(drafts)))
 
     def run(self) -> None:
@@ -131,21 +143,30 @@ class _Batch:
         """Logits of the next token, (rows, vocabulary), float32."""
         import torch
 
-        rows, width = self.ids.shape
+        width = self.ids.shape[1]
         total = self.visible.shape[1]
         causal = torch.ones(width, total, dtype=torch.bool, device=self.ids.device).tril(total - width)
         # Padding sees itself: a row of the mask without any position would give not-a-number.
         seen = (self.visible[:, None, :] & causal) | torch.eye(
             width, total, dtype=torch.bool, device=self.ids.device
         ).roll(total - width, dims=1)
-        smallest = torch.finfo(self.model.dtype).min
-        mask = torch.zeros(rows, 1, width, total, dtype=self.model.dtype, device=self.ids.device)
-        mask.masked_fill_(~seen[:, None], smallest)
+        masks = {kind: self._mask(seen, kind) for kind in self.kinds}
         output = self.model(
-            input_ids=self.ids, attention_mask=mask, position_ids=self.positions,
-            past_key_values=self.cache, use_cache=True, logits_to_keep=1,
+            input_ids=self.ids, attention_mask=masks if len(masks) > 1 else masks[self.kinds[0]],
+            position_ids=self.positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1,
         )  # fmt: skip
         return output.logits[:, -1].float()
+
+    def _mask(self, seen: Any, kind: str) -> Any:
+        """Additive mask of the layers of `kind`, (rows, 1, width, total). Transformers takes one of four dimensions as
+        it is: a window has to be in it."""
+        import torch
+
+        if kind == "sliding_attention":
+            window = self.model.config.get_text_config().sliding_window
+            seen = seen & (self.places[:, None, :] > self.positions[:, :, None] - window)
+        mask = torch.zeros(seen.shape, dtype=self.model.dtype, device=seen.device)
+        return mask.masked_fill_(~seen, torch.finfo(self.model.dtype).min)[:, None]
 
     def _choose(self, logits: Any) -> list[int]:
         if self.config.temperature == 0:
@@ -159,11 +180,13 @@ class _Batch:
         device = self.ids.device
         self.ids = torch.tensor(tokens, device=device)[:, None]
         self.positions = self.positions[:, -1:] + 1
+        self.places = torch.cat([self.places, self.positions], dim=1)
         self.visible = torch.cat([self.visible, self.visible.new_ones(len(tokens), 1)], dim=1)
         if len(self.going) <= DROP_SHARE * len(self.drafts):
             kept = torch.tensor(self.going, device=device)
             keep_rows(self.cache, kept)
-            self.ids, self.positions, self.visible = self.ids[kept], self.positions[kept], self.visible[kept]
+            self.ids, self.positions = self.ids[kept], self.positions[kept]
+            self.visible, self.places = self.visible[kept], self.places[kept]
             self.drafts = [self.drafts[row] for row in self.going]
             self.going = list(range(len(self.drafts)))
 

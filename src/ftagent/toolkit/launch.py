@@ -92,11 +92,15 @@ def _forwarding(children: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
         for child in children:
             child.send_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGINT, forward)
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)  # rather than at once, which would leave the children behind
+
+    before = {number: signal.signal(number, act) for number, act in ((signal.SIGINT, forward), (signal.SIGTERM, end))}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, act in before.items():
+            signal.signal(number, act)
 
 
 def _follow(child: subprocess.Popen[str], record: Record) -> None:

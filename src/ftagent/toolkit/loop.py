@@ -107,7 +107,7 @@ def optimise(training: Training, progress: Progress) -> None:
         improved = _validate(training, progress) if _validation_is_due(training, progress.step) else None
         progress.seconds = time.monotonic() - started
         ended = last or _is_stale(progress, config)
-        stopping = not ended and training.share.any(training.stopping())
+        stopping = _may_stop(config, progress.step) and not ended and training.share.any(training.stopping())
         lines: list[dict[str, Any]] = []
         if progress.step % config.log_steps == 0 or ended:
             lines.append({
@@ -196,6 +196,12 @@ def _checkpoint_is_due(config: TrainConfig, step: int, ended: bool, stopping: bo
         return False
     # When all is done the result itself is the last one, unless checkpoints are kept beside it.
     return stopping or (config.keep_checkpoints > 0 if ended else step % config.checkpoint_steps == 0)
+
+
+def _may_stop(config: TrainConfig, step: int) -> bool:
+    """Whether a training can go on from a checkpoint of `step`: replies of grpo, which several steps use, are not in
+    it."""
+    return config.objective != "grpo" or step % config.grpo_updates == 0
 
 
 def _checkpoint(training: Training, progress: Progress) -> None:

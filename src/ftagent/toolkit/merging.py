@@ -14,7 +14,6 @@ from typing import Any
 
 from ftagent.toolkit.checking import check_pair
 from ftagent.toolkit.checking.check import Options
-from ftagent.toolkit.checking.headers import read_header
 from ftagent.toolkit.checking.vocabulary import TOKENIZERS, load_tokenizer
 from ftagent.toolkit.command import Emit
 from ftagent.toolkit.errors import ToolkitError
@@ -130,7 +129,6 @@ def _write(base: Path, adapter: Path, folder: Path, dtype: str, tokenizer: Any) 
     from ftagent.toolkit.models import load_model, merge_adapter
 
     model, _ = load_model(str(base), "float32", "cpu")
-    _untie(model, adapter)
     model = merge_adapter(model, adapter)
     try:
         model.to(getattr(torch, dtype)).save_pretrained(folder, safe_serialization=True)
@@ -140,26 +138,6 @@ def _write(base: Path, adapter: Path, folder: Path, dtype: str, tokenizer: Any) 
     for path in folder.glob("*.safetensors"):
         # safetensors writes for its owner alone.
         path.chmod(0o644)
-
-
-def _untie(model: Any, adapter: Path) -> None:
-    """An adapter that changes one of two tied matrices leaves the other as it is; then both are saved."""
-    from torch import nn
-
-    from ftagent.toolkit.models import ADAPTER_WEIGHTS
-
-    output = model.get_output_embeddings()
-    text = model.config.get_text_config()
-    if output is None or not getattr(text, "tie_word_embeddings", False):
-        return
-    tied = (model.get_input_embeddings(), output)
-    names = [name for name, module in model.named_modules() if any(module is one for one in tied)]
-    tensors = read_header(adapter / ADAPTER_WEIGHTS)
-    if any(f".{name}." in tensor for name in names for tensor in tensors):
-        output.weight = nn.Parameter(output.weight.detach().clone(), requires_grad=False)
-        text.tie_word_embeddings = model.config.tie_word_embeddings = False
-        model._tied_weights_keys = None
-        model.all_tied_weights_keys = {}
 
 
 def _prove(folder: Path, expected: Logits, plain: Logits, probes: list[list[int]], dtype: str) -> Proof:

@@ -38,7 +38,7 @@ def choose_dtype(dtype: Dtype, device: str) -> Any:
 def load_model(name: str, dtype: Dtype, device: Device, **extra: Any) -> tuple[Any, Any]:
     """(model in eval mode, tokenizer). `extra` goes to from_pretrained.
 
-    Raises ToolkitError: nothing there, not safetensors, not readable.
+    Raises ToolkitError: nothing there, not safetensors, not readable, not all weights of the model.
     """
     import torch
     from safetensors import SafetensorError
@@ -51,17 +51,38 @@ def load_model(name: str, dtype: Dtype, device: Device, **extra: Any) -> tuple[A
     target = choose_device(device)
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        load: Any = AutoModelForCausalLM.from_pretrained
+        model, loaded = load(
             name,
             dtype=choose_dtype(dtype, target),
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
             **extra,
         )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ToolkitError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:400]}") from error
+    if loaded["missing_keys"]:
+        # Transformers makes up what is missing, at random.
+        absent = sorted(loaded["missing_keys"])
+        raise ToolkitError(
+            f"model {name!r} cannot be loaded: its files lack {len(absent)} tensors, such as {absent[0]}"
+        )
+    _make_savable(model)
     # Quantised weights are on their device already and refuse to move.
     return (model if extra else model.to(torch.device(target))).eval(), tokenizer
+
+
+def _make_savable(model: Any) -> None:
+    """Transformers loads generation configs that it refuses to save: settings of sampling where nothing is sampled."""
+    generation = model.generation_config
+    if generation is None or generation.do_sample:
+        return
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        for name in ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"):
+            setattr(generation, name, None)
 
 
 def decoder_layers(model: Any) -> tuple[str, list[Any]]:
@@ -75,12 +96,31 @@ def decoder_layers(model: Any) -> tuple[str, list[Any]]:
     raise ToolkitError(f"cannot find the {count} transformer layers of {type(model).__name__}")
 
 
+def attention_kinds(model: Any) -> list[str]:
+    """What transformers calls the kinds of `model`'s layers, each once: full_attention, sliding_attention, …"""
+    text = model.config.get_text_config()
+    alone = "full_attention" if getattr(text, "sliding_window", None) is None else "sliding_attention"
+    return sorted(set(getattr(text, "layer_types", None) or [alone]))
+
+
 def can_pack(model: Any, max_length: int) -> bool:
     """Whether rows may share a sequence: only attention mixes tokens, and it reaches over a whole row."""
-    text = model.config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ["full_attention"])
-    window = getattr(text, "sliding_window", None)
-    return kinds <= {"full_attention", "sliding_attention"} and (window is None or window >= max_length)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    return _only_attends(model) and (window is None or window >= max_length)
+
+
+def check_generation(model: Any) -> None:
+    """Raises ToolkitError where `generate` would not compute what `model` is: something else than attention."""
+    if getattr(model, "_is_stateful", False) or not _only_attends(model):
+        raise ToolkitError(
+            f"{type(model).__name__} cannot generate here: its layers are {', '.join(attention_kinds(model))}"
+            f"{' with a state' if getattr(model, '_is_stateful', False) else ''}; "
+            "models whose layers are full_attention or sliding_attention can"
+        )
+
+
+def _only_attends(model: Any) -> bool:
+    return set(attention_kinds(model)) <= {"full_attention", "sliding_attention"}
 
 
 def check_positions(model: Any, lengths: Collection[int], source: str) -> None:
@@ -137,6 +177,7 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     Raises ToolkitError: no adapter, weights that are not safetensors, an adapter of another model.
     """
     settings, weights = _read_adapter(folder)
+    _untie(model, weights)
     if not _is_plain(settings, weights):
         return _merge_with_peft(model, folder)
     modules = dict(model.named_modules())
@@ -152,6 +193,26 @@ def merge_adapter(model: Any, folder: Path) -> Any:
         delta = (up.float() @ down.float()) * scale
         module.weight.data += delta.to(module.weight)
     return model
+
+
+def _untie(model: Any, tensors: Collection[str]) -> None:
+    """An adapter that changes one of two tied matrices leaves the other as it is; then both are saved.
+
+    `tensors`: names of those of the adapter.
+    """
+    from torch import nn
+
+    output = model.get_output_embeddings()
+    text = model.config.get_text_config()
+    if output is None or not getattr(text, "tie_word_embeddings", False):
+        return
+    tied = (model.get_input_embeddings(), output)
+    names = [name for name, module in model.named_modules() if any(module is one for one in tied)]
+    if any(f".{name}." in tensor for name in names for tensor in tensors):
+        output.weight = nn.Parameter(output.weight.detach().clone(), requires_grad=False)
+        text.tie_word_embeddings = model.config.tie_word_embeddings = False
+        model._tied_weights_keys = None
+        model.all_tied_weights_keys = {}
 
 
 def _read_adapter(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:

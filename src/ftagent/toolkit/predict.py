@@ -12,7 +12,7 @@ from ftagent.toolkit.command import Emit, run_command
 from ftagent.toolkit.config import PredictConfig
 from ftagent.toolkit.data import Question, read_questions
 from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.files import fingerprint, sha256, write_atomically
+from ftagent.toolkit.files import content_of, fingerprint, sha256, write_atomically
 
 Outputs = dict[tuple[str, int], str]
 """(question id, sample number from 0) → text."""
@@ -92,7 +92,7 @@ def _identity(config: PredictConfig) -> str:
         adapter = sha256(Path(config.adapter) / "adapter_model.safetensors") if config.adapter else ""
     except OSError as error:
         raise ToolkitError(f"adapter {config.adapter!r}: has no adapter_model.safetensors") from error
-    weights = {path.name: path.stat().st_size for path in Path(config.model).glob("*.safetensors")}
+    weights = content_of(Path(config.model))
     return fingerprint(
         {"config": values, "questions": sha256(config.questions), "adapter": adapter, "weights": weights}
     )

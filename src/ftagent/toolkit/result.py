@@ -12,6 +12,7 @@ from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import full_storage_is_told
 from ftagent.toolkit.files import MARKER, mark_complete
 from ftagent.toolkit.logs import LOG
+from ftagent.toolkit.models import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 SUMMARY = "summary.json"
 EFFECTIVE = "train.yaml"
@@ -50,7 +51,7 @@ class Summary:
 def write_model(
     model: Any, folder: Path, tokenizer: Any = None, saved: Any = None, weights: Mapping[str, Any] | None = None
 ) -> None:
-    """The adapter of a PEFT model, or all weights in dtype `saved` (None: as they are), and the tokenizer, if given.
+    """The adapter of a PEFT model (`saved` is None), or all weights in dtype `saved`, and the tokenizer, if given.
 
     `weights`: to write instead of those in `model`.
     """
@@ -65,6 +66,10 @@ def write_model(
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         config["dtype"] = str(saved).removeprefix("torch.")
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if saved is not None:
+        for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            # Of an older result here: transformers would load it, over its own base, in place of these weights.
+            (folder / name).unlink(missing_ok=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     for path in folder.glob("*.safetensors"):

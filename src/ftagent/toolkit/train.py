@@ -18,7 +18,7 @@ from ftagent.toolkit.checkpoint import Write, forget_others, load_checkpoint, lo
 from ftagent.toolkit.command import Emit, run_command
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import ToolkitError, full_storage_is_told
-from ftagent.toolkit.files import MARKER, fingerprint, is_complete
+from ftagent.toolkit.files import MARKER, content_of, fingerprint, is_complete
 from ftagent.toolkit.interrupts import stop_after_step
 from ftagent.toolkit.logs import log, log_file
 from ftagent.toolkit.loop import CHECKPOINTS, METRICS, Training, optimise, seed_step
@@ -154,9 +154,9 @@ class _Teller:
 
 
 def _identity(config: TrainConfig, rows: Rows) -> str:
-    """Same identity, same result."""
+    """Same identity, same result: the config, the rows, and the model that its path leads to now."""
     values = config.model_dump(mode="json", exclude=set(FREE))
-    return fingerprint({"config": values, "data": rows.fingerprint()})
+    return fingerprint({"config": values, "data": rows.fingerprint(), "model": content_of(Path(config.model_path))})
 
 
 def _make_folder(folder: Path, identity: str, fresh: bool) -> None:

@@ -119,6 +119,23 @@ def test_an_adapter_that_is_not_plain_goes_through_peft(tiny: Path, tmp_path: Pa
         torch.testing.assert_close(merged(ids).logits, again(ids).logits, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.*tie_word_embeddings.*:UserWarning", "ignore:.*embedding.*:UserWarning")
+def test_an_adapter_of_a_tied_head_leaves_the_embedding(tiny: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from ftagent.toolkit.models import load_model, merge_adapter
+
+    base, _ = load_model(str(tiny), "float32", "cpu")
+    assert base.get_input_embeddings().weight is base.get_output_embeddings().weight
+    adapted = get_peft_model(base, LoraConfig(r=4, target_modules=["lm_head"], init_lora_weights=False))
+    adapted.save_pretrained(tmp_path / "head")
+    merged = merge_adapter(load_model(str(tiny), "float32", "cpu")[0], tmp_path / "head")
+    ids = torch.tensor([[5, 9, 300]])
+    with torch.no_grad():
+        torch.testing.assert_close(merged(ids).logits, adapted.eval()(ids).logits, rtol=1e-4, atol=1e-3)
+
+
 def test_only_safetensors_are_loaded(tiny: Path, adapter: Path, tmp_path: Path) -> None:
     import shutil
 

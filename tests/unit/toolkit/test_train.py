@@ -216,3 +216,51 @@ def test_schedules_warm_up_and_end_near_zero(tiny: Path, tmp_path: Path) -> None
         assert rates[10] == 1.0
         assert rates[10:] == sorted(rates[10:], reverse=True)
         assert rates[-1] == 1.0 if schedule == "constant" else rates[-1] < 0.02
+
+
+def test_a_model_without_all_of_its_weights_is_refused(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "torn"
+    shutil.copytree(tiny, folder)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors = load_file(folder / "model.safetensors")
+    save_file({key: value for key, value in tensors.items() if key != name}, folder / "model.safetensors")
+    with pytest.raises(ToolkitError, match=rf"its files lack 1 tensors, such as {name}"):
+        run(config(tiny, tmp_path, model_path=str(folder)))
+    save_file({**tensors, name: tensors[name][:, 1:].contiguous()}, folder / "model.safetensors")
+    with pytest.raises(ToolkitError, match="cannot be loaded: ") as error:
+        run(config(tiny, tmp_path, model_path=str(folder)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_whose_generation_config_the_library_does_not_save_is_trained(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "greedy"
+    shutil.copytree(tiny, folder)
+    values = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**values, "do_sample": False, "temperature": 0.6}))
+    run(config(tiny, tmp_path, model_path=str(folder), method="full", epochs=0.1))
+    written = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert written["do_sample"] is False
+    assert written.get("temperature") is None
+
+
+def test_weights_take_the_place_of_an_older_adapter(tiny: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    run(config(tiny, tmp_path, epochs=0.1))
+    run(config(tiny, tmp_path, epochs=0.1, method="full"))
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert all(tensor.equal(found[name]) for name, tensor in weights(tmp_path / "out", "model.safetensors").items())
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+
+
+def test_a_result_of_the_model_that_was_there_before_is_not_taken(tiny: Path, tmp_path: Path) -> None:
+    """A model that was trained anew has the path, and the size, of the older one."""
+    first = config(tiny, tmp_path, method="full", epochs=0.1, save_model_path=str(tmp_path / "first"))
+    second = config(tiny, tmp_path, model_path=str(tmp_path / "first"), epochs=0.1)
+    run(first)
+    assert run(second)[-1]["event"] == "saved"
+    assert run(second)[-1]["event"] == "already_complete"
+    run(first.model_copy(update={"learning_rate": 3e-3}))
+    assert run(second)[-1]["event"] == "saved"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import pytest
 
 from ftagent.toolkit.config import TrainConfig, validate_config
-from ftagent.toolkit.errors import ToolkitError
+from ftagent.toolkit.errors import Interrupted, ToolkitError
 from ftagent.toolkit.launch import launch
+from ftagent.toolkit.train import train
 
 from .rows import preferences, problems, write
 from .training import killed_after, losses, metrics, run, weights
@@ -97,6 +100,22 @@ def test_a_killed_training_goes_on_with_the_same_result(tiny: Path, tmp_path: Pa
         torch.testing.assert_close(tensor, due[key], rtol=1e-4, atol=1e-6)
 
 
+def test_ctrl_c_ends_grpo_with_its_set_of_replies(tiny: Path, tmp_path: Path) -> None:
+    values = {**GRPO, "checkpoint_steps": 4, "grpo_updates": 2}
+    whole = run(config(tiny, tmp_path, **values, save_model_path=str(tmp_path / "whole")))
+    wanted = config(tiny, tmp_path, **values, save_model_path=str(tmp_path / "stopped"))
+
+    def interrupt(record: dict[str, Any]) -> None:
+        if record.get("step") == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted, match="stopped after step 6 of 8; the same command goes on from step 6"):
+        train(wanted, interrupt)
+    assert run(wanted)[1] == {"event": "resumed", "step": 6}
+    found = [line["loss"] for line in metrics(tmp_path / "stopped")]
+    assert found == pytest.approx(losses(whole), rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("values", [DPO, {**GRPO, "batch_size": 3, "grpo_normalisation": "dapo"}], ids=["dpo", "grpo"])
 def test_two_processes_train_as_one_does(tiny: Path, tmp_path: Path, values: dict[str, Any]) -> None:
@@ -147,6 +166,10 @@ def test_a_budget_of_tokens_ends_with_a_whole_pair(tiny: Path, tmp_path: Path) -
         ({**GRPO, "epochs": None, "max_tokens": 9}, "give epochs, not max_tokens"),
         ({**GRPO, "method": "full", "grpo_kl": 0.1}, "grpo_kl needs the untouched model, which method full changes"),
         ({**GRPO, "grpo_updates": 2, "checkpoint_steps": 3}, "checkpoint_steps must be a multiple of grpo_updates, 2"),
+        (
+            {**GRPO, "grpo_updates": 2, "validation_steps": 3, "validation_share": 0.3},
+            "validation_steps must be a multiple of grpo_updates, 2",
+        ),
         ({**GRPO, "grpo_format": "("}, "grpo_format is not a regular expression"),
         ({**GRPO, "grpo_max_new_tokens": 9000}, "grpo.jsonl:1: "),
     ],

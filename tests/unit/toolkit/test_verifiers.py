@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.verifiers import registry
 from ftagent.toolkit.verifiers.registry import load_verifier
 from ftagent.toolkit.verifiers.tasks import build_dataset
+from ftagent.toolkit.verifiers.worker import GradingWorker
 
 
 def problem(answer: str, **extra: Any) -> Problem:
@@ -113,3 +115,14 @@ def test_a_plug_in_is_found_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) 
         load_verifier("gone")
     with pytest.raises(ToolkitError, match="did you mean 'short'"):
         load_verifier("shrt")
+
+
+def test_a_file_beside_the_command_does_not_grade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "math_verify.py").write_text(
+        "def parse(text):\n    return [text]\n\n\ndef verify(one, other):\n    return True\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    worker = GradingWorker()
+    assert worker.math_equal("\\frac{84}{2}", "42")
+    assert not worker.math_equal("\\frac{1}{3}", "42")
+    worker.close()

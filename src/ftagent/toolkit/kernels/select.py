@@ -104,5 +104,8 @@ def _head_agrees(model: Any, expected: Any) -> bool:
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
         return False
-    hidden = model.get_decoder()(input_ids=_ids(model), use_cache=False).last_hidden_state[0]
+    hidden = getattr(model.get_decoder()(input_ids=_ids(model), use_cache=False), "last_hidden_state", None)
+    if hidden is None:
+        return False
+    hidden = hidden[0]
     return _close(torch.nn.functional.linear(hidden, head.weight, head.bias), expected)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ftagent.toolkit.batches import plan
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.data import Preference
 from ftagent.toolkit.errors import ToolkitError
-from ftagent.toolkit.files import fingerprint
+from ftagent.toolkit.files import content_of, fingerprint
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
 from ftagent.toolkit.models import can_pack, check_positions
 from ftagent.toolkit.objectives.dpo import PreferenceObjective, PreferenceRows, with_reference
@@ -44,7 +45,8 @@ def prepare_preferences(model: Any, tokenizer: Any, config: TrainConfig, rows: R
         raise ToolkitError(f"max_tokens: {config.max_tokens} ends before the first pair, of {lengths[0]} tokens")
     pack_tokens = config.pack_tokens if can_pack(model, config.max_length) else 0
     used = sorted(set(order))
-    identity = fingerprint(config.model_dump(mode="json", include={"model_path", "dtype", "device", "pack_tokens"}))
+    values = config.model_dump(mode="json", include={"model_path", "dtype", "device", "pack_tokens"})
+    identity = fingerprint([values, content_of(Path(config.model_path))])
     resumable = config.checkpoint_steps or config.validates
     cache = config.save_model_path / CHECKPOINTS / REFERENCE if resumable else None
     known = with_reference(model, [*(pairs[index] for index in used), *held_out], pack_tokens, cache, identity)

@@ -11,7 +11,7 @@ from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.data import Problem
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.mapping import Mapper, Mapping, adopt_template
-from ftagent.toolkit.models import can_pack
+from ftagent.toolkit.models import can_pack, check_generation
 from ftagent.toolkit.objectives.grpo import PolicyObjective, PolicySettings, Prompt, repeated
 from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.share import Share
@@ -30,6 +30,7 @@ def check_problems(problems: Sequence[Problem], verifier: str, source: str) -> N
 
 def prepare_problems(model: Any, tokenizer: Any, config: TrainConfig, rows: Rows, share: Share) -> Prepared:
     """Objective, batches and held-out batches. Raises ToolkitError for rows that cannot be encoded."""
+    check_generation(model)
     mapping, most = Mapping(config.map_function, config.thinking), config.grpo_max_new_tokens
     prompts = encode_problems(model, tokenizer, rows.train, most, rows.source, mapping)
     held_out = encode_problems(model, tokenizer, rows.held_out, most, rows.held_out_source, mapping)

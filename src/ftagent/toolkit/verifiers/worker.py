@@ -75,7 +75,8 @@ class GradingWorker:
 
     def _start(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ftagent.toolkit.verifiers.worker"],
+            # -P: a file math_verify.py where the command is run would grade in place of the package.
+            [sys.executable, "-P", "-m", "ftagent.toolkit.verifiers.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
