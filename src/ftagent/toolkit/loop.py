@@ -18,6 +18,7 @@ from ftagent.toolkit.command import Emit
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import Diverged, Interrupted, full_storage_is_told
 from ftagent.toolkit.files import write_atomically
+from ftagent.toolkit.sharding import whole
 from ftagent.toolkit.share import ALONE, Share
 
 METRICS = "metrics.jsonl"
@@ -100,7 +101,7 @@ def optimise(training: Training, progress: Progress) -> None:
         batch = training.batches[index]
         rate = learning_rate(index, len(training.batches), config)
         measured.append(take_step(training, batch, index, rate))
-        _check_finite(measured[-1], index + 1, rate)
+        _check_finite("loss", measured[-1]["loss"], index + 1, rate)
         progress.step = index + 1
         progress.tokens += training.objective.tokens(batch)
         last = progress.step == len(training.batches)
@@ -145,7 +146,9 @@ def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[
     if share.scaler is not None:
         share.scaler.unscale_(training.optimizer)
     if training.config.max_grad_norm:
-        torch.nn.utils.clip_grad_norm_(trained, training.config.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(trained, training.config.max_grad_norm)
+        if share.scaler is None:  # which skips such a step by itself
+            _check_finite("norm of the gradient", float(whole(norm)), step + 1, rate)
     if share.scaler is None:
         training.optimizer.step()
     else:
@@ -154,10 +157,10 @@ def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[
     return share.sum_measures(measures)
 
 
-def _check_finite(measures: Mapping[str, float], step: int, rate: float) -> None:
+def _check_finite(what: str, value: float, step: int, rate: float) -> None:
     """All that follows would be lost time, and a checkpoint of it would take the place of a good one."""
-    if not math.isfinite(measures["loss"]):
-        raise Diverged(f"step {step}: the loss is {measures['loss']} at learning_rate {rate:.3g}; try a lower one")
+    if not math.isfinite(value):
+        raise Diverged(f"step {step}: the {what} is {value} at learning_rate {rate:.3g}; try a lower one")
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

@@ -104,19 +104,31 @@ def attention_kinds(model: Any) -> list[str]:
 
 
 def can_pack(model: Any, max_length: int) -> bool:
-    """Whether rows may share a sequence: only attention mixes tokens, and it reaches over a whole row."""
-    window = getattr(model.config.get_text_config(), "sliding_window", None)
-    return _only_attends(model) and (window is None or window >= max_length)
+    """Whether rows may share a sequence: only attention mixes tokens, it reaches over a whole row, and what a position
+    means does not depend on the other rows."""
+    text = model.config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    rope = getattr(text, "rope_parameters", None) or {}
+    stretched = isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope")
+    return _only_attends(model) and not _has_alibi(model) and not stretched and (window is None or window >= max_length)
 
 
 def check_generation(model: Any) -> None:
     """Raises ToolkitError where `generate` would not compute what `model` is: something else than attention."""
+    if _has_alibi(model):
+        raise ToolkitError(f"{type(model).__name__} cannot generate here: its positions are biases (ALiBi)")
     if getattr(model, "_is_stateful", False) or not _only_attends(model):
         raise ToolkitError(
             f"{type(model).__name__} cannot generate here: its layers are {', '.join(attention_kinds(model))}"
             f"{' with a state' if getattr(model, '_is_stateful', False) else ''}; "
             "models whose layers are full_attention or sliding_attention can"
         )
+
+
+def _has_alibi(model: Any) -> bool:
+    """Such models make their own mask and take no other."""
+    text = model.config.get_text_config()
+    return text.model_type in ("bloom", "mpt") or bool(getattr(text, "alibi", False))
 
 
 def _only_attends(model: Any) -> bool:

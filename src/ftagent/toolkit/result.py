@@ -77,15 +77,20 @@ def write_model(
         path.chmod(0o644)
 
 
-def save_result(folder: Path, identity: str, summary: Summary, config: TrainConfig, others: set[str]) -> None:
-    """Write summary.json and train.yaml beside the model, and vouch for all but `others`. Raises StorageFull."""
+def write_config(folder: Path, config: TrainConfig) -> None:
+    """train.yaml, which tells how to ask what lies in `folder`, and how it was trained."""
     import yaml
 
     values = config.model_dump(mode="json")
     preset = f"# The keys in effect; preset {config.model_name} is part of them.\n" if config.model_name else ""
     text = preset + yaml.safe_dump({**values, "model_name": ""}, sort_keys=False, allow_unicode=True)
+    (folder / EFFECTIVE).write_text(text, encoding="utf-8")
+
+
+def save_result(folder: Path, identity: str, summary: Summary, config: TrainConfig, others: set[str]) -> None:
+    """Write summary.json and train.yaml beside the model, and vouch for all but `others`. Raises StorageFull."""
     with full_storage_is_told(str(folder), lambda: "free some space, and the same command goes on"):
         (folder / SUMMARY).write_text(json.dumps(summary.document(), indent=1) + "\n", encoding="utf-8")
-        (folder / EFFECTIVE).write_text(text, encoding="utf-8")
+        write_config(folder, config)
         skipped = {MARKER, LOG, *others}
         mark_complete(folder, identity, [p.name for p in folder.iterdir() if p.is_file() and p.name not in skipped])

@@ -26,7 +26,7 @@ from ftagent.toolkit.objectives.build import prepare_objective, read_rows
 from ftagent.toolkit.objectives.prepared import Prepared, Rows
 from ftagent.toolkit.processes import join_processes, leave_processes, wait_for_all
 from ftagent.toolkit.reports import Report, check_report, open_report
-from ftagent.toolkit.result import Summary, save_result
+from ftagent.toolkit.result import Summary, save_result, write_config
 from ftagent.toolkit.share import Share
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
             tell({"event": "resumed", "step": progress.step})
         training = Training(
             learner.inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, tell,
-            prepared.held_out, learner.writer, share, stopping, learner.precision.autocast,
+            prepared.held_out, _checkpoint_writer(learner, config), share, stopping, learner.precision.autocast,
         )  # fmt: skip
         optimise(training, progress)
         summary = replace(
@@ -121,6 +121,21 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
             prune_checkpoints(checkpoints, kept, progress.best_step if kept else None)
         tell({"event": "saved", "output": str(config.save_model_path), **summary.document()})
     return summary
+
+
+def _checkpoint_writer(learner: Learner, config: TrainConfig) -> Callable[[bool], Write]:
+    """As `learner.writer`, with the config: a checkpoint by itself tells how it wants to be asked."""
+
+    def writer(wanted: bool) -> Write:
+        write = learner.writer(wanted)
+
+        def write_both(folder: Path) -> None:
+            write(folder)
+            write_config(folder, config)
+
+        return write_both
+
+    return writer
 
 
 class _Teller:

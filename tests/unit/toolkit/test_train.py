@@ -11,6 +11,7 @@ import pytest
 from ftagent.toolkit.checkpoint import TENSORS
 from ftagent.toolkit.errors import Diverged, ToolkitError
 from ftagent.toolkit.loop import learning_rate
+from ftagent.toolkit.mapping import Mapping, mapping_of
 from ftagent.toolkit.train import train
 
 from .rows import write
@@ -121,7 +122,8 @@ def test_a_training_that_diverges_ends_and_keeps_its_last_good_checkpoint(tiny: 
 
 @pytest.mark.parametrize("damage", ["truncated", "unmarked", "other"])
 def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damage: str) -> None:
-    wanted = config(tiny, tmp_path, epochs=2, checkpoint_steps=2, log_steps=1)
+    told = {"map_function": "chatml", "thinking": "drop"}
+    wanted = config(tiny, tmp_path, epochs=2, checkpoint_steps=2, log_steps=1, **told)
 
     class Stop(Exception):
         pass
@@ -133,6 +135,7 @@ def test_only_a_complete_checkpoint_is_trusted(tiny: Path, tmp_path: Path, damag
     with pytest.raises(Stop):
         train(wanted, stop_at)
     checkpoint = tmp_path / "out" / "checkpoints" / "step-00000002"
+    assert mapping_of(checkpoint) == Mapping("chatml", "drop")  # before there is a result
     if damage == "truncated":
         tensors = (checkpoint / TENSORS).read_bytes()
         (checkpoint / TENSORS).write_bytes(tensors[: len(tensors) // 2])

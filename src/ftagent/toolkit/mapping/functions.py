@@ -68,15 +68,14 @@ def adopt_template(tokenizer: Any, mapping: Mapping) -> None:
 
 
 def mapping_of(folder: Path) -> Mapping:
-    """The mapping that the model or adapter in `folder`, or in a checkpoint of it, was trained with.
+    """The mapping that the model or adapter in `folder`, a result or a checkpoint, was trained with.
 
     It is read from the train.yaml beside it, or from the merge.json of a merged model; the default where there is
     neither. Raises ToolkitError: not readable.
     """
     import yaml
 
-    result = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-    path = next((result / name for name in (TRAINED, MERGED) if (result / name).is_file()), None)
+    path = next((folder / name for name in (TRAINED, MERGED) if (folder / name).is_file()), None)
     if path is None:
         return Mapping()
     try:
