@@ -58,6 +58,9 @@ def test_wrong_requests_are_refused_before_anything_is_predicted(ftagent: Comman
     (trained / "complete.json").unlink()
     refused(ftagent(*words, trained), "trained: incomplete: complete.json is missing")
     refused(ftagent(*words, "absent"), "absent: the folder has no adapter_config.json")
+    refused(ftagent(*words, "best"), "--adapter best: of which training? Give its folder as MODEL")
+    refused(ftagent("evaluate", trained, "--benchmark", SUMS), "trained: incomplete: complete.json is missing")
+    refused(ftagent("evaluate", trained, "--benchmark", SUMS, "--adapter", "step-7"), "no such checkpoint in")
 
 
 @pytest.mark.parametrize(

@@ -32,12 +32,15 @@ def evaluate(
     ctx: typer.Context,
     model: Annotated[
         str,
-        typer.Argument(metavar="MODEL", help="Hub id, folder or alias.", autocompletion=complete.models),
+        typer.Argument(metavar="MODEL", help="Hub id, folder, alias, training or run.", autocompletion=complete.models),
     ],
     benchmark: Annotated[
         str, typer.Option(metavar="NAME", help="What to score on.", autocompletion=complete.benchmarks)
     ] = "",
-    adapter: Annotated[str | None, typer.Option(metavar="DIR", help="Folder of an adapter.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(metavar="WHICH", help="Folder of an adapter; of a training given as MODEL: latest, best, a step."),
+    ] = None,
     split: SplitOption = "validation",
     limit: LimitOption = None,
     runs: Annotated[int | None, typer.Option(metavar="N", min=1, help="Samples per item (1).")] = None,
@@ -60,9 +63,10 @@ def evaluate(
     _check_details(details)
     chosen = _benchmark(benchmark or settings.finetune.target_benchmark or "", settings)
     tune = settings.finetune
+    base, tuning = _asked_for(model, adapter, settings)
     asked = EvaluateRequest(
-        model=model,
-        adapter=_adapter(adapter),
+        model=base,
+        adapter=tuning,
         split=split,
         limit=limit or tune.benchmark_limit,
         samples=runs or tune.benchmark_num_runs,
@@ -112,20 +116,26 @@ def score(
     _print(done, {"schema_version": 1, "predictions": predictions, **done.document()}, json_)
 
 
-def _adapter(name: str | None) -> Path | None:
-    """The folder of an adapter, of a training that of its result.
+def _asked_for(model: str, adapter: str | None, settings: Settings) -> tuple[str, Path | None]:
+    """The model and the adapter that MODEL and --adapter mean; MODEL may be what a training or a run wrote.
 
     Raises RequestError where there is none, ToolkitError for one that is not whole.
     """
+    from ftagent.cli.chat.choose import WORDS, choose
     from ftagent.toolkit.checkpoints import FINAL, find_adapter
     from ftagent.toolkit.folders import kind_of
 
-    if name is None:
-        return None
-    folder = Path(name).expanduser()
+    if model and kind_of(Path(model).expanduser()) in ("run", "training", "adapter"):
+        choice = choose(model, adapter or FINAL, None, settings)
+        return str(choice.model), choice.adapter
+    if adapter is None:
+        return model, None
+    folder = Path(adapter).expanduser()
+    if adapter in WORDS and not folder.is_dir():
+        raise RequestError(f"--adapter {adapter}: of which training? Give its folder as MODEL")
     if kind_of(folder) is None:
-        raise RequestError(f"--adapter {name}: the folder has no adapter_config.json")
-    return find_adapter(folder, FINAL)
+        raise RequestError(f"--adapter {adapter}: the folder has no adapter_config.json")
+    return model, find_adapter(folder, FINAL)
 
 
 def _benchmark(name: str, settings: Settings) -> Benchmark:
