@@ -166,7 +166,7 @@ def test_a_checkpoint_has_template_and_mapping_of_its_training(
     own = AutoTokenizer.from_pretrained(tiny)
     own.chat_template = own.chat_template + "{# of the training #}"
     own.save_pretrained(trained)
-    (trained / "train.yaml").write_text("map_function: chatml\nthinking: drop\n")
+    (step / "train.yaml").write_text("map_function: chatml\nthinking: drop\n")
     merged(tiny, step, tmp_path / "out")
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == own.chat_template
     assert mapping_of(tmp_path / "out") == Mapping("chatml", "drop")
