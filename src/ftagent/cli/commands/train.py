@@ -154,7 +154,8 @@ def _tell(document: dict[str, Any], config: TrainConfig, model: str, goes_on: bo
 
     summary, losses = document["summary"], document["losses"]
     speed = summary["tokens"] / max(summary["seconds"], _SLOWEST_UNIT)
-    parts = [f"{summary['steps']} steps, {summary['tokens']:,} tokens in {clock(summary['seconds'])}, {speed:,.0f} a s"]
+    took = f"{clock(summary['seconds'])}, {speed:,.0f} a second"
+    parts = [f"{summary['steps']} steps, {summary['tokens']:,} tokens in {took}"]
     if losses:
         parts.append(f"loss {losses[0]:.3f} → {losses[-1]:.3f}")
     if summary.get("best_step") is not None:
