@@ -58,6 +58,8 @@ def test_formulas_go_to_math_verify_and_a_tower_of_powers_ends_in_time() -> None
     try:
         assert grade_number(r"\boxed{\frac{36}{2}}", "18", worker).value == 1.0
         assert grade_number(r"\boxed{\frac{36}{4}}", "18", worker).value == 0.0
+        for hedge in (r"\boxed{\pm 18}", r"\boxed{18 \text{ or } 19}", r"\boxed{18 \lor 19}"):
+            assert grade_number(hedge, "18", worker).value == 0.0, hedge
         assert grade_number(r"\boxed{9^{9^{9^9}}}", "18", worker).value == 0.0
         assert grade_number("the answer is 36/2", "18", worker).value == 1.0
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 from ftagent.toolkit.verifiers.extract import (
@@ -16,6 +17,10 @@ from ftagent.toolkit.verifiers.grade import Grade
 from ftagent.toolkit.verifiers.worker import GradingWorker
 
 
+HEDGE = re.compile(r"\\pm|\\mp|±|∓|\\lor|\\vee|\bor\b")
+"""Says two values, one of which would do for whatever is right."""
+
+
 def grade_number(output: str, reference: str, worker: GradingWorker) -> Grade:
     """1 for the same number. Plain numbers are compared exactly, formulas by math-verify in `worker`."""
     expected = decimal_of(reference)
@@ -25,7 +30,7 @@ def grade_number(output: str, reference: str, worker: GradingWorker) -> Grade:
         return Grade(0.0, valid=False, category="empty")
     marked = marked_answer(strip_thinking(output[-MAX_CHARACTERS:]))
     if marked and not is_plain(marked) and "=" not in marked and len(marked) <= 200:
-        equal = worker.math_equal(marked, reference)
+        equal = HEDGE.search(marked) is None and worker.math_equal(marked, reference)
         return Grade(float(equal), valid=True, category="" if equal else "wrong_formula")
     stated = extract_number(output)
     value = decimal_of(stated) if stated is not None else None
