@@ -16,7 +16,6 @@ from ftagent.toolkit.verifiers.extract import (
 from ftagent.toolkit.verifiers.grade import Grade
 from ftagent.toolkit.verifiers.worker import GradingWorker
 
-
 HEDGE = re.compile(r"\\pm|\\mp|±|∓|\\lor|\\vee|\bor\b")
 """Says two values, one of which would do for whatever is right."""
 
@@ -29,8 +28,10 @@ def grade_number(output: str, reference: str, worker: GradingWorker) -> Grade:
     if not output.strip():
         return Grade(0.0, valid=False, category="empty")
     marked = marked_answer(strip_thinking(output[-MAX_CHARACTERS:]))
+    if marked and HEDGE.search(marked):
+        return Grade(0.0, category="several_values")
     if marked and not is_plain(marked) and "=" not in marked and len(marked) <= 200:
-        equal = HEDGE.search(marked) is None and worker.math_equal(marked, reference)
+        equal = worker.math_equal(marked, reference)
         return Grade(float(equal), valid=True, category="" if equal else "wrong_formula")
     stated = extract_number(output)
     value = decimal_of(stated) if stated is not None else None
