@@ -179,7 +179,7 @@ def test_progress_tells_what_is_spent_of_what_may_be(paid: RunFolder) -> None:
     display = LiveDisplay(console)
     display.begin(state)
     with console.capture() as captured:
-        console.print(display._render())
+        console.print(display._region.picture())
     display.close()
     assert "cost $0.13/0.50" in captured.get()
     out = io.StringIO()

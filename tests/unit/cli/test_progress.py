@@ -125,7 +125,7 @@ def test_live_display_shows_what_happens_and_leaves_nothing(finished_run: RunFol
 
 def render(display: LiveDisplay, console: Console) -> str:
     with console.capture() as captured:
-        console.print(display._render())
+        console.print(display._region.picture())
     return captured.get()
 
 

@@ -159,7 +159,7 @@ def test_the_live_region_shows_curve_speed_and_time_left() -> None:
         display.record(line)
     display.log("a line above")
     shown_now = io.StringIO()
-    Console(file=shown_now, width=90).print(display._render())
+    Console(file=shown_now, width=90).print(display._region.picture())
     display.close()
     region = shown_now.getvalue()
     assert "4.000 → 1.250" in region

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ftagent.cli.progress.losses import items_done, training_point
+from ftagent.cli.progress.region import Region
 from ftagent.cli.progress.sentences import greeting, sentence
 from ftagent.core.events import Finished, Record
 from ftagent.core.state import State
@@ -21,7 +21,6 @@ from ftagent.core.types import Score, StepName
 from ftagent.report.text import clean, clock, dollars, score_text, shorten, sparkline
 from ftagent.report.views import leader
 
-_REFRESH_SECONDS = 0.25
 _SHOWN = 4
 _POINTS = 2000
 _BAR = 30
@@ -48,35 +47,18 @@ class LiveDisplay:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
         self._guard = threading.RLock()
-        # Rich prints and redraws under different locks; one that wraps both keeps half-drawn regions off the screen.
-        self._screen = threading.RLock()
-        self._closed = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="live display", daemon=True)
         self._state: State | None = None
         self._base_elapsed = 0.0
         self._started = time.monotonic()
         self._activities: dict[int | None, Activity] = {}
-        # Live asks for its first picture at once, so everything above must be there.
-        self._live = Live(
-            get_renderable=self._render, console=self._console, auto_refresh=False, transient=True,
-            redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
-        )  # fmt: skip
+        # It may ask for its first picture at once, so everything above must be there.
+        self._region = Region(self._console, self._render, "live display")
 
     def open(self) -> None:
-        self._live.start()
-        self._ticker.start()
+        self._region.open()
 
     def close(self) -> None:
-        self._closed.set()
-        if self._ticker.is_alive():
-            self._ticker.join()
-        with self._screen:
-            self._live.stop()
-
-    def _tick(self) -> None:
-        while not self._closed.wait(_REFRESH_SECONDS):
-            with self._screen:
-                self._live.refresh()
+        self._region.close()
 
     def begin(self, state: State) -> None:
         with self._guard:
@@ -124,14 +106,12 @@ class LiveDisplay:
 
     def _say(self, text: Text) -> None:
         """Print above the live region; a resized terminal wraps it like any other text."""
-        with self._screen:
+        with self._region.lock:
             self._console.print(text)
 
     def _render(self) -> Any:
         with self._guard:
             state, activities = self._state, dict(self._activities)
-            if self._closed.is_set():
-                return Text("")
             if state is None or state.created is None:
                 return Text(f"preparing  {clock(time.monotonic() - self._started)}", style="dim")
             width = self._console.width

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from typing import Any, Protocol
 
 from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from ftagent.cli.progress.region import Region
 from ftagent.report.text import clock, sparkline
 
-_REFRESH_SECONDS = 0.25
 _SECONDS_BETWEEN_LINES = 10.0
 _POINTS = 2000
 _BAR = 30
@@ -128,42 +126,23 @@ class LiveTraining:
         self._console = console or Console(highlight=False)
         self._curve = Curve()
         self._started = time.monotonic()
-        # Rich prints and redraws under different locks; one that wraps both keeps half-drawn regions off the screen.
-        self._screen = threading.RLock()
-        self._closed = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="training display", daemon=True)
-        self._live = Live(
-            get_renderable=self._render, console=self._console, auto_refresh=False, transient=True,
-            redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
-        )  # fmt: skip
+        self._region = Region(self._console, self._render, "training display")
 
     def open(self) -> None:
-        self._live.start()
-        self._ticker.start()
+        self._region.open()
 
     def close(self) -> None:
-        self._closed.set()
-        if self._ticker.is_alive():
-            self._ticker.join()
-        with self._screen:
-            self._live.stop()
+        self._region.close()
 
     def record(self, record: dict[str, Any]) -> None:
-        with self._screen:
+        with self._region.lock:
             self._curve.add(record)
 
     def log(self, text: str) -> None:
-        with self._screen:
+        with self._region.lock:
             self._console.print(Text.from_ansi(text))
 
-    def _tick(self) -> None:
-        while not self._closed.wait(_REFRESH_SECONDS):
-            with self._screen:
-                self._live.refresh()
-
     def _render(self) -> Any:
-        if self._closed.is_set():
-            return Text("")
         curve, width = self._curve, self._console.width
         elapsed = clock(time.monotonic() - self._started)
         if not curve.losses:
