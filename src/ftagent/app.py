@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftagent import parts, record
+from ftagent.contexts import hub_access
 from ftagent.core import events
 from ftagent.core.documents import finished
 from ftagent.core.engine import Ended, Engine
@@ -108,7 +109,7 @@ def evaluate(
     from ftagent_llm.models import resolve_model
 
     tune = settings.finetune
-    model = resolve_model(request.model, tune.file_path.absolute(), parts.hub_access(settings))
+    model = resolve_model(request.model, tune.file_path.absolute(), hub_access(settings))
     environment, _ = parts.environment_of(request.env, settings, note=on_line)
     temperature = _SAMPLING_TEMPERATURE if request.samples > 1 else 0.0
     decoding = Decoding(benchmark.max_new_tokens, temperature=temperature, samples=request.samples)

@@ -40,6 +40,14 @@ class RunRequest:
     options: dict[str, str] = field(default_factory=dict)
     """Scenario options as typed, `-o key=value`; the scenario's own model validates them."""
     yes_run_unsandboxed: bool = False
+    documents: dict[str, str] = field(default_factory=dict)
+    """Texts that the run is made from, by path as given, read once at its start."""
+    interactive: bool = False
+    """Ask after each loop whether to go on."""
+    controls: bool = False
+    """Run the control strategies too, at the same number of loops."""
+    report_lang: str = "en"
+    reports_dir: str | None = None
     no_cache: bool = False
     """Execute every stage, also where the result of an equal one is known."""
 

@@ -88,7 +88,10 @@ class Engine:
         if "validation" in self._session.state.baseline_scores:
             return
         self._session.begin_step()
-        score, failure = await self._executor.score(baseline, "validation")
+        self._executor.open_workspace(baseline)
+        # Where the baseline is a configuration, it is trained like any other.
+        failed = await self._executor.stages(baseline, "full")
+        score, failure = (None, describe(failed)) if failed else await self._executor.score(baseline, "validation")
         if score is None:
             raise FtagentError(f"the baseline could not be measured: {failure}")
 
@@ -181,7 +184,8 @@ class Engine:
             if not failure and "validation" not in self._experiment(loop).scores:
                 _, failure = await self._executor.score(self._candidate(loop), "validation")
             seconds = round(self._session.journal.elapsed - started, 3)
-            self._session.record(events.Ran(loop, failure, seconds, self._executor.losses(loop)))
+            losses, curve = self._executor.losses(loop), self._executor.curve(loop, self._brief.plan)
+            self._session.record(events.Ran(loop, failure, seconds, losses, curve))
 
     async def _feedback(self, loop: int) -> None:
         if self._session.state.reached(loop, "feedback"):

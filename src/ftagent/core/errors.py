@@ -63,5 +63,9 @@ class StageRefused(FtagentError):
     """A scenario refuses to go on after a stage: the experiment broke a rule (for example the overlap gate)."""
 
 
+class StoppedEarly(StageRefused):
+    """A trial could not win any more and was stopped; the text names the rule."""
+
+
 class ScoreUnavailable(FtagentError):
     """A metric could not be computed. It is missing then, never 0."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ftagent.core import events, policy
-from ftagent.core.executor import Executor, with_split
+from ftagent.core.executor import Executor
 from ftagent.core.protocols import Scenario
 from ftagent.core.session import Session
-from ftagent.core.statistics import compare
+from ftagent.core.statistics import compare, pooled
 from ftagent.core.types import Brief, Candidate, Score, Split, Status
 from ftagent.core.workspace import Workspace
 
@@ -141,7 +141,7 @@ class Finish:
 
 def _pooled(scores: dict[Split, Score]) -> Score:
     score = scores["validation"]
-    return with_split(score, scores["confirm"]) if "confirm" in scores else score
+    return pooled(score, scores["confirm"]) if "confirm" in scores else score
 
 
 def _by_trust(baseline: Mapping[Split, Score], candidate: Mapping[Split, Score]) -> list[Split]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ftagent.core.search_plan import SearchPlan
+
 Files = Mapping[str, str]
 """Relative POSIX path → text."""
 
@@ -34,11 +36,15 @@ class Parameter:
     log: bool = False
     choices: tuple[Any, ...] = ()
     description: str = ""
+    tunable: bool = True
+    """False: shown, never changed (an output folder, for example)."""
+    cost: str = ""
+    """A hint for people and models: what a larger value costs."""
 
 
 @dataclass(frozen=True)
 class Brief:
-    """What an agent is told: everything it needs and nothing that it must not know."""
+    """What an agent is told: all it needs and nothing that it must not know."""
 
     scenario: str
     goal: str
@@ -54,13 +60,15 @@ class Brief:
     baseline_params: Mapping[str, Any] = field(default_factory=dict)
     """Where the search starts; the defaults of `space` where it is silent."""
     details: str = ""
-    """For prompts: each dataset with its fields, statistics and samples, limits of a stage, how answers are read."""
+    """For prompts: each dataset with its fields and samples, limits of a stage, how answers are read."""
     required_files: tuple[str, ...] = ()
     """Files without which an experiment cannot be executed."""
     reserved_files: tuple[str, ...] = ()
     """Files and folders that stages write: an experiment that brought one could replace what was checked."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Jinja templates by name (`system`, `propose`, `code`, `repair`, `reflect`); an agent has its own for the rest."""
+    plan: SearchPlan | None = None
+    """Set where the loops are rounds or trials of one configuration: an agent that tunes then takes the lead."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,8 @@ class Hypothesis:
     params: dict[str, Any] = field(default_factory=dict)
     measure: str = ""
     """What to look at afterwards, apart from the score."""
+    notes: tuple[str, ...] = ()
+    """What was changed in it and why, such as a value that was clamped to its range."""
     abandoned: str = ""
     """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
 
@@ -155,6 +165,11 @@ class Score:
     direction: Direction = "maximize"
     samples: int = 1
     outcomes: dict[str, float] = field(default_factory=dict)
+    statistic: Literal["mean", "spearman"] = "mean"
+    """What `value` is of the outcomes. `spearman`: their rank correlation with `references`, averaged over the groups
+    that ids GROUP/ITEM name (one for each seed); outcomes are then predictions."""
+    references: dict[str, float] = field(default_factory=dict)
+    """The gold values, by the same ids."""
     details: dict[str, float] = field(default_factory=dict)
     """Further metrics by name, for example `valid_rate`."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -220,6 +235,8 @@ class Experiment:
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
     """(step, training loss) points of the full run, thinned."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """(step, live metric of `Halving`) points of the full run."""
 
     @property
     def validation(self) -> Score | None:
@@ -274,10 +291,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need, by the scenario's own model of itself.
-
-    As much disk must be free before the run and before each full stage.
-    """
+    """What a run will need. As much disk must be free before the run and before each full stage."""
 
     disk_mb: float
     memory_mb: float

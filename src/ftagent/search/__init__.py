@@ -1,0 +1,5 @@
+"""Numeric search strategies over a scenario's parameters: pure, deterministic, no I/O."""
+
+from ftagent.search.trial import Rung, Trial
+
+__all__ = ["Rung", "Trial"]
