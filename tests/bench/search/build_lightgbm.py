@@ -2,8 +2,9 @@
 
     nice -n 10 python tests/bench/search/build_lightgbm.py
 
-600 of the 1797 digits are the validation rows, 600 others are trained on. Bagging of 0.8 is on everywhere, so that a seed
-matters. One training of 200 rounds holds those of fewer rounds, because nothing but the number of trees tells them apart.
+600 of the 1797 digits are the validation rows, 600 others are trained on. Bagging of 0.8 is on everywhere, so that a
+seed matters. One training of 200 rounds holds those of fewer rounds, because nothing but the number of trees tells them
+apart.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def build(what: Spec, measure: Measure) -> None:
                 if _key(what, {**params, "seed": seed}) in done:
                     continue
                 for measured in measure(params, seed):
-                    row = _row(measured, seed)
+                    row = row_of(measured, seed)
                     if _key(what, row) not in done:
                         done.add(_key(what, row))
                         rows.append(row)
@@ -78,7 +78,7 @@ def _key(what: Spec, row: Mapping[str, Any]) -> tuple[str, ...]:
     return (*(str(row[p.name]) for p in what.space), str(row["seed"]))
 
 
-def _row(measured: Measured, seed: int) -> dict[str, str]:
+def row_of(measured: Measured, seed: int) -> dict[str, str]:
     row = {name: str(value) for name, value in measured.params.items()} | {"seed": str(seed)}
     row |= {name: f"{v:.5f}" if math.isfinite(v) else "" for name, v in zip(VALUES, measured.values, strict=True)}
     row |= {name: f"{value:.3f}" for name, value in zip(SECONDS, measured.seconds, strict=True)}

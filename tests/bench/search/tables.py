@@ -1,8 +1,9 @@
-"""Tables of real results: for every cell of a grid and every seed, the metric at five points of the training and its cost.
+"""Tables of real results: for each cell of a grid and each seed, the metric at five points of a training, and its cost.
 
-A table is `tables/NAME.csv.gz`: one row for a cell and a seed, with the parameters, `seed`, the metric after each fifth of
-the training (`value_1` … `value_5`; empty where it was not finite), the CPU-seconds of training until there (`seconds_1` …
-`seconds_5`) and the CPU-seconds of one evaluation. What the parameters are stands here; the grid is what the rows hold.
+A table is `tables/NAME.csv.gz`: one row for a cell and a seed, with the parameters, `seed`, the metric after each fifth
+of the training (`value_1` … `value_5`; empty where it was not finite), the CPU-seconds of training until there
+(`seconds_1` … `seconds_5`) and the CPU-seconds of one evaluation. What the parameters are stands here; the grid is what
+the rows hold.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Spec:
     space: tuple[Parameter, ...]
     grid: Mapping[str, tuple[Any, ...]]
     last: str = ""
-    """Without the other values of this parameter, the grid is complete early."""
+    """Its values are built one after the other, so that the grid is complete early for the first."""
     seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
@@ -55,10 +56,13 @@ class Spec:
         return {parameter.name: parameter.default for parameter in self.space}
 
     def cells(self) -> list[dict[str, Any]]:
-        """All cells; those with another value than the default of `last` come last."""
+        """All cells; the default of `last` first, then value by value."""
         names = [p.name for p in self.space]
-        every = [dict(zip(names, cell, strict=True)) for cell in itertools.product(*(self.grid[name] for name in names))]
-        return sorted(every, key=lambda cell: bool(self.last) and cell[self.last] != self.default[self.last])
+        every = [
+            dict(zip(names, cell, strict=True)) for cell in itertools.product(*(self.grid[name] for name in names))
+        ]
+        later = [value for value in self.grid[self.last] if value != self.default[self.last]] if self.last else []
+        return sorted(every, key=lambda cell: later.index(cell[self.last]) + 1 if cell.get(self.last) in later else 0)
 
 
 def number(name: str, default: float, values: Sequence[float], log: bool = False) -> Axis:
