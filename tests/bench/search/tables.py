@@ -43,8 +43,8 @@ class Spec:
     direction: Direction
     space: tuple[Parameter, ...]
     grid: Mapping[str, tuple[Any, ...]]
-    last: str = ""
-    """Its values are built one after the other, so that the grid is complete early for the first."""
+    last: tuple[str, ...] = ()
+    """Their values are built one after the other, the default first, so that a smaller grid is complete early."""
     seeds: tuple[int, ...] = (0, 1, 2)
 
     @property
@@ -56,13 +56,16 @@ class Spec:
         return {parameter.name: parameter.default for parameter in self.space}
 
     def cells(self) -> list[dict[str, Any]]:
-        """All cells; the default of `last` first, then value by value."""
+        """All cells, in the order in which they are built."""
         names = [p.name for p in self.space]
         every = [
             dict(zip(names, cell, strict=True)) for cell in itertools.product(*(self.grid[name] for name in names))
         ]
-        later = [value for value in self.grid[self.last] if value != self.default[self.last]] if self.last else []
-        return sorted(every, key=lambda cell: later.index(cell[self.last]) + 1 if cell.get(self.last) in later else 0)
+
+        def rank(cell: Mapping[str, Any], name: str) -> int:
+            return 0 if cell[name] == self.default[name] else self.grid[name].index(cell[name]) + 1
+
+        return sorted(every, key=lambda cell: [rank(cell, name) for name in self.last])
 
 
 def number(name: str, default: float, values: Sequence[float], log: bool = False) -> Axis:
@@ -74,7 +77,7 @@ def choice(name: str, default: Any, values: Sequence[Any]) -> Axis:
     return Parameter(name, "choice", default, choices=tuple(values)), tuple(values)
 
 
-def spec(name: str, metric: str, direction: Direction, axes: Sequence[Axis], last: str = "") -> Spec:
+def spec(name: str, metric: str, direction: Direction, axes: Sequence[Axis], last: tuple[str, ...] = ()) -> Spec:
     return Spec(name, metric, direction, tuple(p for p, _ in axes), {p.name: values for p, values in axes}, last)
 
 
@@ -97,9 +100,17 @@ STSB = spec(
         number("warmup_ratio", 0.1, [0.0, 0.1, 0.3]),
         choice("loss", "cosine", ["cosine", "cosent"]),
     ],
-    last="warmup_ratio",
+    last=("warmup_ratio", "batch_size"),
 )  # fmt: skip
-SPECS: dict[str, Spec] = {one.name: one for one in (LIGHTGBM, STSB)}
+LORA = spec(
+    "lora", "token_accuracy", "maximize",
+    [
+        number("learning_rate", 2e-4, [2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2, 6e-2], log=True),
+        number("rank", 8, [2, 4, 8, 16, 32], log=True),
+        number("batch_size", 8, [4, 8, 16, 32], log=True),
+    ],
+)  # fmt: skip
+SPECS: dict[str, Spec] = {one.name: one for one in (STSB, LIGHTGBM, LORA)}
 
 
 @dataclass(frozen=True)
