@@ -23,7 +23,7 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 from arms import Missing, arms  # noqa: E402
-from replay import CHECKPOINTS, MODES, REACHED, Replayed, Summary, replay, summary  # noqa: E402
+from replay import CHECKPOINTS, MODES, REACHED, SHARES, Replayed, Summary, replay, summary  # noqa: E402
 from tables import SPECS, Table, load  # noqa: E402
 
 Key = tuple[str, str, str, int]
@@ -74,11 +74,24 @@ def described(table: Table) -> str:
     )
 
 
+_HEADER = (
+    f"{'arm':22} mean regret after {', '.join(map(str, CHECKPOINTS))}   trials to 90, 95, 99 % (quartiles of the last)"
+    "   CPU to 99 %   stopped early"
+)
+
+
 def row(arm: str, found: Summary) -> str:
     regret = "  ".join(f"{found.regret[count]:5.2f}" for count in CHECKPOINTS)
-    low, middle, high = (f"{value:.0f}" if math.isfinite(value) else "–" for value in found.trials)
-    seconds = f"{found.seconds[1]:8.0f}" if math.isfinite(found.seconds[1]) else f"{'–':>8}"
-    return f"{arm:22} {regret}  {middle:>5} ({low}–{high}) {seconds} s  {found.missed:3} of {found.seeds} missed"
+    earlier = "  ".join(f"{_whole(found.earlier[share]):>4}" for share in SHARES)
+    low, _, high = map(_whole, found.trials)
+    return (
+        f"{arm:22} {regret}   {earlier} ({low} to {high}, {found.missed} of {found.seeds} not)"
+        f" {_whole(found.seconds[1]):>6} s  {found.stopped:4.0%}"
+    )
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if math.isfinite(value) else "-"
 
 
 def compare(asked: argparse.Namespace) -> list[dict[str, Any]]:
@@ -89,7 +102,7 @@ def compare(asked: argparse.Namespace) -> list[dict[str, Any]]:
         table = load(name)
         print(described(table))
         for mode in asked.modes:
-            print(f"\n{name}, {mode}: mean regret after {CHECKPOINTS} trials; trials to 99 % (quartiles); CPU-seconds")
+            print(f"\n{name}, {mode}\n{_HEADER}")
             for arm in asked.arms:
                 try:
                     replays = []

@@ -33,7 +33,7 @@ _WARMUP = 0.1
 
 @dataclass(frozen=True)
 class Rows:
-    """`hidden` (n, tokens, width): what the frozen blocks say; `labels` (n, tokens): the next token, -100 in questions."""
+    """`hidden` (n, tokens, width): what the frozen blocks say; `labels` (n, tokens): next token, -100 in questions."""
 
     hidden: torch.Tensor
     mask: torch.Tensor

@@ -24,6 +24,8 @@ CHECKPOINTS = (5, 10, 20, 40)
 """Trials, the default included, after which regret is read."""
 REACHED = 0.01
 """Regret at which 99 % of the attainable gain is reached."""
+SHARES = (0.1, 0.05, REACHED)
+"""Regrets to which trials are counted: on a fine grid, chance decides which single cell has the last percents."""
 
 Curve = tuple[tuple[int, float], ...]
 """(percent of the training, live metric), ascending."""
@@ -62,9 +64,9 @@ class Replayed:
     """Without those evaluations."""
     stopped: int = 0
 
-    def reached(self) -> int | None:
-        """Index of the first trial after which at least 99 % of the attainable gain is recommended."""
-        return next((index for index, regret in enumerate(self.regret) if regret <= REACHED), None)
+    def reached(self, least: float = REACHED) -> int | None:
+        """Index of the first trial after which what is recommended has at most this regret."""
+        return next((index for index, regret in enumerate(self.regret) if regret <= least), None)
 
 
 @dataclass
@@ -133,6 +135,8 @@ class Summary:
     training: tuple[float, float, float]
     missed: int
     """Replays that did not reach it."""
+    earlier: dict[float, float]
+    """Regret → trials to reach it, median."""
     stopped: float
     """Share of trials that were stopped early."""
 
@@ -144,16 +148,20 @@ def summary(replays: Sequence[Replayed]) -> Summary:
     found = [replayed.reached() for replayed in replays]
 
     def spread(values: Sequence[float]) -> tuple[float, float, float]:
-        return _quartiles([math.inf if index is None else values[n] for n, index in enumerate(found)])
+        return _quartiles([math.inf if index is None else value for value, index in zip(values, found, strict=True)])
+
+    def trials(least: float) -> list[float]:
+        return [math.inf if (index := one.reached(least)) is None else index + 1 for one in replays]
 
     return Summary(
         len(replays),
         {count: mean(at(one, count) for one in replays) for count in CHECKPOINTS},
         {count: median(at(one, count) for one in replays) for count in CHECKPOINTS},
-        spread([index + 1 if index is not None else 0 for index in found]),
+        spread(trials(REACHED)),
         spread([one.seconds[index or 0] for one, index in zip(replays, found, strict=True)]),
         spread([one.training[index or 0] for one, index in zip(replays, found, strict=True)]),
         found.count(None),
+        {least: _quartiles(trials(least))[1] for least in SHARES},
         sum(one.stopped for one in replays) / sum(len(one.regret) for one in replays),
     )
 
