@@ -88,8 +88,12 @@ class _OptunaSearch(Plain):
         return self._running.should_prune()
 
     def _tell(self, trial: Trial) -> None:
+        """Of the cell that was measured, not of the place that was proposed: arms know where their values belong."""
         import optuna
 
+        for name, value in trial.params.items():
+            known = self._distributions[name]
+            self._study._storage.set_trial_param(self._running._trial_id, name, known.to_internal_repr(value), known)
         states = optuna.trial.TrialState
         state = states.PRUNED if trial.stopped else states.FAIL if trial.value is None else states.COMPLETE
         self._study.tell(self._running, trial.value if state is states.COMPLETE else None, state=state)

@@ -1,4 +1,4 @@
-"""Building a table, cell by cell: what is in the append-only file of rows is not measured again."""
+"""Building a table, cell by cell: what is in the append-only file of rows, or in the table, is not measured again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tables import FOLDER, SECONDS, VALUES, Spec, save
+from tables import FOLDER, SECONDS, VALUES, Spec, read, save
 
 ROWS = FOLDER / "rows"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -39,10 +39,12 @@ def one_thread() -> None:
 
 
 def build(what: Spec, measure: Measure) -> None:
-    """Measure what is missing, coarse cells first, seed after seed; then write the table."""
+    """Measure what neither the file of rows nor the table has; then write the table."""
     path = ROWS / f"{what.name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = _read(what, path)
+    done = {_key(what, row) for row in rows}
+    rows += [row for row in read(what.name) if _key(what, row) not in done]
     done = {_key(what, row) for row in rows}
     with path.open("a", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, what.columns, lineterminator="\n")

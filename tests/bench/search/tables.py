@@ -170,10 +170,15 @@ def _nearest(values: Sequence[float], value: float, log: bool) -> int:
     return min(range(len(values)), key=lambda index: abs(scale(values[index]) - scale(value)))
 
 
+def read(name: str, folder: Path = FOLDER) -> list[dict[str, str]]:
+    """The rows of a committed table; none where there is no table yet."""
+    path = folder / f"{name}.csv.gz"
+    return list(csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))) if path.exists() else []
+
+
 def load(name: str, folder: Path = FOLDER) -> Table:
-    """Read a committed table. Raises ValueError where a cell is missing, is there twice, or the default is none."""
-    with gzip.open(folder / f"{name}.csv.gz", "rt", newline="") as stream:
-        return from_rows(SPECS[name], csv.DictReader(stream))
+    """A committed table. Raises ValueError where a cell is missing, is there twice, or the default is none."""
+    return from_rows(SPECS[name], read(name, folder))
 
 
 def from_rows(what: Spec, rows: Iterable[Mapping[str, str]]) -> Table:
