@@ -75,11 +75,13 @@ def _most(asked: Forecast | None) -> float | None:
 
 def _forecast(request: RunRequest, settings: Settings, built: Parts, brief: Brief) -> Forecast | None:
     """Calls, tokens and dollars; None for an agent that asks no model."""
+    from ftagent.agents.hybrid import HybridAgent
     from ftagent.agents.llm import LlmAgent
+    from ftagent.agents.tuning.adviser import LlmUnivariateAgent
     from ftagent.forecast import Plan as Asked
     from ftagent.forecast import forecast, past_loops
 
-    if built.language is None or not isinstance(built.agent, LlmAgent):
+    if built.language is None or not isinstance(built.agent, LlmAgent | LlmUnivariateAgent | HybridAgent):
         return None
     sizes, client = built.agent.prompt_tokens(brief), built.language.client
     models = {role: client.model(role).model for role in sizes}
