@@ -85,13 +85,16 @@ def _forecast(request: RunRequest, settings: Settings, built: Parts, brief: Brie
         return None
     sizes, client = built.agent.prompt_tokens(brief), built.language.client
     models = {role: client.model(role).model for role in sizes}
+    loops = request.limits.loop_n
+    if loops is not None and isinstance(built.agent, HybridAgent):
+        loops = built.agent.asking_loops(loops)
     asked = Asked(
         scenario=request.scenario,
         models=models,
         prices={model: client.price(model) for model in models.values()},
         prompt_tokens=sizes,
         repairs=settings.finetune.coder_max_loop,
-        loops=request.limits.loop_n,
+        loops=loops,
         budget_usd=request.limits.budget_usd,
     )
     return forecast(asked, past_loops(Path(request.log_dir), asked))

@@ -59,6 +59,11 @@ class HybridAgent:
         """Of its one prompt in a first loop, for forecasts."""
         return self._speaker.prompt_tokens(brief, {"propose": forms.StructureReply})
 
+    @staticmethod
+    def asking_loops(loops: int) -> int:
+        """In how many of `loops` loops the model is asked."""
+        return -(-loops // EVERY)
+
     async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
         """Raises what `ChatClient.chat` raises."""
         if not tunable(brief):

@@ -64,10 +64,11 @@ def in_words(brief: Brief, trace: Trace, params: dict[str, object], known: list[
         "running": ends.count("running"),
     }  # fmt: skip
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    trials = f"{len(known)} trial{'s' if len(known) != 1 else ''}"
     name = "the joint model" if sampler == "auto" else sampler
     return Hypothesis(
         title=changed or "the best configuration again",
-        reason=f"{name} chose this point from {len(known)} trials ({told}){within}; {words.evidence(brief, best)}",
+        reason=f"{name} chose this point from {trials} ({told}){within}; {words.evidence(brief, best)}",
         parent=best.loop,
         kind="draft" if best.loop is None else "improve",
         expected_effect=words.expected(brief, best),
