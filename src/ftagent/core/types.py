@@ -185,7 +185,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": [*self.ci95]}
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -235,9 +235,8 @@ class Experiment:
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
-    """(step, training loss) points of the full run, thinned."""
     curve: tuple[tuple[int, float], ...] = ()
-    """(step, live metric of `Halving`) points of the full run."""
+    """Points of the full run: (step, training loss), thinned, and (step, live metric of `Halving`)."""
 
     @property
     def validation(self) -> Score | None:
@@ -266,10 +265,9 @@ class CallPlace:
 
 @dataclass(frozen=True)
 class Trace:
-    """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
+    """What `loop` sees that is asking: the baseline and experiments in order of submission. Never a test score."""
 
     loop: int
-    """The loop that is asking."""
     seed: int
     direction: Direction
     baseline: Score | None
