@@ -178,6 +178,8 @@ class Score:
     """Error category → number of items, for reflection; validation only."""
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
+    notes: tuple[str, ...] = ()
+    """What happened while it was measured that people should know, such as a batch that had to be lowered."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
