@@ -137,7 +137,9 @@ class HpoScenario:
 def choose_task(config: HpoConfig, context: ScenarioContext) -> Task:
     """What the request names: a script, a benchmark, or else the built-in task. Raises RequestError."""
     if context.script:
-        raise RequestError("--script: comes with a later version")
+        from ftagent_hpo.script import ScriptTask
+
+        return ScriptTask(config, context)
     if context.space:
         raise RequestError("--space: belongs to --script SCRIPT, which is missing")
     if context.benchmark.lower() not in ("", "stsb"):

@@ -189,7 +189,8 @@ def describe(execution: Execution) -> str:
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
                "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
-    hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
+    said = lines[-1].strip()[:300] if lines else "no output"
+    hint = said if execution.detail in ("", code) else execution.detail
     if execution.detail.startswith(("refused:", "stopped early:")):
         return f"{execution.stage}: {execution.detail}"
     return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"

@@ -131,6 +131,8 @@ class Stage:
     """Workspace files or folders that must exist afterwards, else the stage counts as failed."""
     reusable: bool = False
     """Whether an earlier result of the same command on the same workspace and mounts does as well as a new one."""
+    adapts: bool = False
+    """The command itself starts again, with less, what was killed for want of memory: then only its own end counts."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,8 @@ class Score:
     """Error category → number of items, for reflection; validation only."""
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
+    notes: tuple[str, ...] = ()
+    """What to know with it, such as a batch that was lowered because memory ran out; validation only."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
@@ -183,8 +187,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr,
-                "ci95": list(self.ci95)}  # fmt: skip
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -245,22 +248,20 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Left:
-    """What a run still had when a loop began. None is no limit."""
+    """What a run still had when a loop began, that loop included. None is no limit."""
 
     loops: int | None
-    """This one included."""
     seconds: float | None
     usd: float | None
 
 
 @dataclass(frozen=True)
 class CallPlace:
-    """Where in a run a language model was asked. `loop` is None before the first loop."""
+    """Where in a run a language model was asked. `loop`: None before the first; `attempt`: of the code step."""
 
     loop: int | None
     step: StepName
     attempt: int = 0
-    """Of the code step."""
 
 
 @dataclass(frozen=True)
