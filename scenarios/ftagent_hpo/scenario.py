@@ -111,6 +111,8 @@ class HpoScenario:
             seed, folder = self.task.seed + number, f"{CONFIRM_FOLDER}/{group}"
             found = self.task.train(candidate, group, seed, folder)
             found += self.task.predict(candidate, "validation", group, seed, folder)
+            if not found:
+                return []  # the task has no other seeds
             stages += [replace(stage, name=f"{stage.name}_{group}", purpose="predict") for stage in found]
             others = self._groups if group == self._groups[-1] else []
             stages.append(

@@ -111,7 +111,7 @@ class ScriptTask:
         mine, other = (metric.test, metric.name) if split == "test" else (metric.name, metric.test)
         collect = {
             "group": group, "folders": self._folders(folder), "places": self._places, "metric": mine,
-            "outcomes": _outcomes_key(split), "output": self.model_folder,
+            "outcomes": _outcomes_key(split), "output": self.model.output,
             "hidden": [other, *(_outcomes_key(one) for one in ("validation", "test"))],
         }  # fmt: skip
         return [
@@ -187,9 +187,11 @@ class ScriptTask:
         """Of an experiment's config.json, and what the space does not allow in it; empty where all is well."""
         try:
             given = json.loads(candidate.files[CONFIG])
-            unknown = sorted(set(given) - {p.name for p in self.space})
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError):
+            given = None
+        if not isinstance(given, dict):
             return {}, f"{CONFIG}: must be an object with the parameters of {self.files.name}"
+        unknown = sorted(given.keys() - {p.name for p in self.space})
         values: dict[str, Any] = {}
         faults = [f"{name}: no such parameter" for name in unknown]
         for parameter in self.space:

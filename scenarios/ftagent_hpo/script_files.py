@@ -37,7 +37,7 @@ def read_script_documents(script: str | None, space: str | None) -> dict[str, st
         return {}
     if not space:
         raise RequestError(f"--script {script}: needs --space FILE, which says what may be tuned and what it measures")
-    documents = {script: _read(Path(script), "--script"), space: _read(Path(space), "--space")}
+    documents = {script: _read(Path(script), f"--script {script}"), space: _read(Path(space), f"--space {space}")}
     found = parse_space(documents[space], space).model
     folder = Path(space).expanduser().parent
     for name in found.files:
@@ -83,8 +83,7 @@ def _check_script(path: str, text: str) -> None:
             raise RequestError(f"{path}:{line}: not Python: {getattr(error, 'msg', None) or error}") from error
 
 
-def _read(path: Path, option: str) -> str:
-    shown = option if str(path) in option else f"{option} {path}"
+def _read(path: Path, shown: str) -> str:
     try:
         return path.expanduser().read_text(encoding="utf-8")
     except UnicodeDecodeError as error:

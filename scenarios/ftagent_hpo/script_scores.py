@@ -33,7 +33,7 @@ def score_rows(path: Path, metric: str, direction: Direction, groups: Sequence[s
         values = _values(runs, metric, script)
         outcomes |= _outcomes(runs, group, metric, values)
         kept += runs
-    samples = max(1, len(kept) // len(groups)) if len(outcomes) > len(kept) else 1
+    samples = 1 if kept[0].get("outcomes") is None else len(kept) // len(groups)
     score = score_of(metric, outcomes, direction=direction, samples=samples, details=_details(kept))
     changes: dict[str, tuple[float, float]] = {}
     for row in kept:

@@ -79,7 +79,7 @@ def read_trial(path: Path) -> Trial:
     if not isinstance(given, dict) or not given.get("command") or set(given) - known:
         raise TrialFault(f"{path}: must be an object with `command` and no key but {', '.join(sorted(known))}")
     trial = Trial(**given)
-    if trial.parameters is None:
+    if trial.parameters is None and trial.passing != "none":
         try:
             trial.parameters = json.loads(Path(trial.folder, trial.config).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -19,6 +19,8 @@ OUT_OF_MEMORY = "out of memory"
 LOOK_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 """Between asking a script to end and ending it."""
+KILL_SECONDS = 2.0
+"""How long a group may take to be gone; zombies that nobody collects are part of it."""
 MEMORY_SHARE = 0.95
 """Of its bound at which a script is ended here, where it can be started again: beyond the bound everything is."""
 PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
@@ -87,7 +89,7 @@ class Child:
             next_look = time.monotonic() + LOOK_SECONDS
             if (stop := watcher.look()) is not None:
                 return stop, ""
-            if self._memory_bytes and _resident_bytes(process.pid) > self._memory_bytes:
+            if self._memory_bytes and _resident_bytes({process.pid, os.getsid(0)}) > self._memory_bytes:
                 return None, OUT_OF_MEMORY
         while is_open and self._read(output):
             pass
@@ -141,18 +143,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_SECONDS)
+    deadline = time.monotonic() + KILL_SECONDS
     with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
+        while True:  # until nothing of it is left that holds memory
+            os.killpg(process.pid, signal.SIGKILL)
+            process.poll()
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.005)
     process.wait()
 
 
-def _resident_bytes(leader: int) -> int:
-    """Of all processes in the session of `leader`."""
+def _resident_bytes(sessions: set[int]) -> int:
+    """Of all processes in `sessions`; ours counts too where the bound is for all together."""
     pages = 0
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 values = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-                if int(values[3]) == leader:
+                if int(values[3]) in sessions:
                     pages += int(values[21])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -54,7 +54,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def collect(given: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of `given`: `group`, `folders`, `places`, `metric`, `outcomes`, `hidden` keys and folder `output`."""
+    """The rows of `given`: `group`, `folders`, `places`, `metric`, `outcomes`, `hidden` keys, and `output`, the
+    model's folder or none."""
     rows = []
     for number, folder in enumerate(map(Path, given["folders"])):
         values, sources = read_metrics(folder, given["places"])
@@ -67,7 +68,7 @@ def collect(given: dict[str, Any]) -> list[dict[str, Any]]:
             "source": sources.get(metric, ""),
             "files": [place for place in given["places"] if (folder / place).is_file()],
             "outcomes": values.get(given["outcomes"]),
-            "details": _numbers(rest) | _size(folder / given["output"]),
+            "details": _numbers(rest) | (_size(folder / given["output"]) if given["output"] else {}),
             "adjusted": next(iter(_rows(folder / ADJUSTED)), {}),
         })  # fmt: skip
     return rows
