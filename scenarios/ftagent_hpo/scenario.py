@@ -146,4 +146,6 @@ def choose_task(config: HpoConfig, context: ScenarioContext) -> Task:
         raise RequestError("--space: belongs to --script SCRIPT, which is missing")
     if context.benchmark.lower() not in ("", "stsb"):
         raise RequestError(f"--benchmark {context.benchmark}: comes with a later version")
-    raise RequestError("--scenario hpo: comes with a later version")
+    from ftagent_hpo.stsb_task import StsbTask
+
+    return StsbTask(config, context)

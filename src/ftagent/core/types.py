@@ -179,7 +179,7 @@ class Score:
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
     notes: tuple[str, ...] = ()
-    """What to know with it, such as a batch that was lowered because memory ran out; validation only."""
+    """What happened while it was measured that people should know, such as a batch that had to be lowered."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
