@@ -64,7 +64,7 @@ class ScriptTask:
         self.model = self.files.space.model
         self.metric: str = self.model.metric.name
         self.direction: Direction = self.model.metric.direction
-        self.live_metric = self.model.metric.live or self.metric
+        self.live_metric = self.model.metric.live_metric
         self.model_folder = self.model.output or NO_OUTPUT
         self.seed = context.seed
         own = self.files.space

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,11 +20,24 @@ from ftagent.toolkit.yaml_files import Layer, parse_layer
 from ftagent_hpo.parameters import ParameterSpec, to_parameter
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+Model = TypeVar("Model", bound=BaseModel)
 Passing = Literal["flags", "json", "environment"]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _as_mapping(key: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class LiveSpec(_Part):
+    """A metric in the rows that a script writes while it trains."""
+
+    name: str = Field(min_length=1)
+    direction: Direction | None = None
+    """None: that of the metric."""
 
 
 class MetricSpec(_Part):
@@ -34,8 +47,16 @@ class MetricSpec(_Part):
     direction: Direction = "maximize"
     test: str = ""
     """Key that is read only when the sealed test is opened."""
-    live: str = ""
-    """Key of the rows that are written meanwhile, by which trials may be stopped early; empty: `name`."""
+    live: Annotated[LiveSpec | None, _as_mapping("name")] = None
+    """What trials may be stopped by; None: the metric itself."""
+
+    @property
+    def live_metric(self) -> str:
+        """As `Halving` names it."""
+        if self.live is None:
+            return self.name
+        against = (self.live.direction or self.direction) != self.direction
+        return f"-{self.live.name}" if against else self.live.name
 
 
 class SeedSpec(_Part):
@@ -62,10 +83,6 @@ class ScriptParameter(ParameterSpec):
         return self
 
 
-def _as_mapping(key: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
-
-
 class SpaceModel(_Part):
     """The keys of space.yaml."""
 
@@ -86,6 +103,12 @@ class SpaceModel(_Part):
     parameters: dict[str, Any]
 
 
+class ParametersModel(_Part):
+    """The keys of a space.yaml for what needs no more than parameters."""
+
+    parameters: dict[str, Any]
+
+
 @dataclass(frozen=True)
 class ParameterUse:
     """How the script is given a parameter or a fixed value."""
@@ -95,54 +118,93 @@ class ParameterUse:
 
 
 @dataclass(frozen=True)
+class Parameters:
+    """What may be tuned, in the order of the file."""
+
+    layer: Layer
+    tuned: tuple[Parameter, ...]
+    fixed: Mapping[str, Any]
+    """Values that every trial gets alike."""
+    uses: Mapping[str, ParameterUse]
+
+    def place(self, name: str) -> str:
+        """`space.yaml:7: parameters.NAME`."""
+        return f"{self.layer.place('parameters', name)}: parameters.{name}"
+
+
+@dataclass(frozen=True)
 class SpaceFile:
-    """A space that holds. `parameters` are in the order of the file."""
+    """A space that holds."""
 
     model: SpaceModel
     parameters: tuple[Parameter, ...]
     fixed: Mapping[str, Any]
-    """Values that every trial gets alike."""
     uses: Mapping[str, ParameterUse]
 
 
 def parse_space(text: str, source: str) -> SpaceFile:
     """Raises RequestError: a line for each fault."""
+    layer = _layer(text, source)
+    model = _validated(SpaceModel, layer)
+    found, faults = _read_parameters(model.parameters, layer)
+    faults = faults or _faults_together(model, layer)
+    if faults:
+        raise RequestError("\n".join(faults))
+    return SpaceFile(model, found.tuned, found.fixed, found.uses)
+
+
+def parse_parameters(text: str, source: str) -> Parameters:
+    """Of a file with `parameters` alone. Raises RequestError: a line for each fault."""
+    layer = _layer(text, source)
+    found, faults = _read_parameters(_validated(ParametersModel, layer).parameters, layer)
+    if faults:
+        raise RequestError("\n".join(faults))
+    return found
+
+
+def _layer(text: str, source: str) -> Layer:
     try:
-        layer = parse_layer(text, source)
+        return parse_layer(text, source)
     except ToolkitError as error:
         raise RequestError(str(error)) from error
+
+
+def _validated(kind: type[Model], layer: Layer) -> Model:
     try:
-        model = SpaceModel.model_validate(dict(layer.values))
+        return kind.model_validate(dict(layer.values))
     except ValidationError as error:
-        raise RequestError("\n".join(_told(item, (), layer, SpaceModel) for item in error.errors())) from error
-    return _read_parameters(model, layer)
+        raise RequestError("\n".join(_told(item, (), layer, kind) for item in error.errors())) from error
 
 
-def _read_parameters(model: SpaceModel, layer: Layer) -> SpaceFile:
-    found: list[Parameter] = []
+def _read_parameters(given: Mapping[str, Any], layer: Layer) -> tuple[Parameters, list[str]]:
+    """What holds, and a line for each fault."""
+    tuned: list[Parameter] = []
     fixed: dict[str, Any] = {}
     uses: dict[str, ParameterUse] = {}
     faults: list[str] = []
-    for name, given in model.parameters.items():
-        at = ("parameters", str(name))
-        if not isinstance(given, dict):
-            fixed[name] = given  # `output_dir: out`
+    for name, value in given.items():
+        at = ("parameters", name)
+        if not NAME.fullmatch(name):
+            faults.append(f"{layer.place(*at)}: parameters.{name}: a name has letters, digits, `_`, `-` and `.`")
+        if not isinstance(value, dict):
+            fixed[name] = value  # `output_dir: out`
             continue
         try:
-            spec = ScriptParameter.model_validate(given)
+            spec = ScriptParameter.model_validate(value)
         except ValidationError as error:
             faults += [_told(item, at, layer, ScriptParameter) for item in error.errors()]
             continue
         uses[name] = ParameterUse(spec.name, spec.memory)
         try:
-            found.append(to_parameter(name, spec, _default(given)))
+            tuned.append(to_parameter(name, spec, _default(value)))
         except ValueError as error:
             faults.append(f"{layer.place(*at, 'default')}: parameters.{name}.default: {error}")
-    if not faults:
-        faults = _faults_together(model, layer, found)
-    if faults:
-        raise RequestError("\n".join(faults))
-    return SpaceFile(model, tuple(found), fixed, uses)
+    if not faults and not any(parameter.tunable for parameter in tuned):
+        faults.append(
+            f"{layer.place('parameters')}: parameters: nothing to tune; give at least one "
+            "NAME: {type: float, range: [LOWEST, HIGHEST], default: VALUE}"
+        )
+    return Parameters(layer, tuple(tuned), fixed, uses), faults
 
 
 def _default(given: Mapping[str, Any]) -> Any:
@@ -151,23 +213,13 @@ def _default(given: Mapping[str, Any]) -> Any:
     return given["default"]
 
 
-def _faults_together(model: SpaceModel, layer: Layer, found: list[Parameter]) -> list[str]:
+def _faults_together(model: SpaceModel, layer: Layer) -> list[str]:
     """What no key shows by itself."""
     faults = []
-    if not any(parameter.tunable for parameter in found):
-        faults.append(
-            f"{layer.place('parameters')}: parameters: nothing to tune; give at least one "
-            "NAME: {type: float, range: [LOWEST, HIGHEST], default: VALUE}"
-        )
     if model.metric.test and model.metric.test == model.metric.name:
         faults.append(f"{layer.place('metric', 'test')}: metric.test: must be another key than metric.name")
     if model.seed is not None and (name := model.seed.name.strip("-=").replace("-", "_")) in model.parameters:
         faults.append(f"{layer.place('seed')}: seed: {name} is a parameter already")
-    faults += [
-        f"{layer.place('parameters', name)}: parameters.{name}: a name has letters, digits, `_`, `-` and `.`"
-        for name in model.parameters
-        if not NAME.fullmatch(name)
-    ]
     return faults
 
 

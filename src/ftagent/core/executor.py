@@ -197,12 +197,14 @@ def describe(execution: Execution) -> str:
 
 
 def _read_rows(path: Path, key: str) -> list[tuple[int, float]]:
-    points = []
+    """(step, value of `key`); with a minus before the key, its negative."""
+    points, sign = [], -1.0 if key.startswith("-") else 1.0
+    key = key.removeprefix("-")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                points.append((int(row["step"]), float(row[key])))
+                points.append((int(row["step"]), sign * float(row[key])))
             except (ValueError, KeyError, TypeError):
                 continue  # untrusted output: a line that does not tell the value tells nothing
     return points

@@ -15,6 +15,7 @@ class Rules:
     """A file {"metric", "direction", "rungs": [{"step", "needs"}, ...], "rule"}."""
 
     metric: str
+    """Key of the rows; with a minus before it, its negative."""
     maximize: bool
     rungs: tuple[tuple[int, float], ...]
     """(step, what the metric must have reached there), by step."""
@@ -34,18 +35,24 @@ class Stop:
 
     def sentence(self) -> str:
         """One line for the log."""
-        rule = f" ({self.rules.rule})" if self.rules.rule else ""
-        bound = "at least" if self.rules.maximize else "at most"
-        return (
-            f"stopped at step {self.step}: {self.rules.metric} is {self.value:g}, "
-            f"{bound} {self.needs:g} was needed to go on{rule}"
-        )
+        told, rule = self.document(), f" ({self.rules.rule})" if self.rules.rule else ""
+        value = "no number" if told["value"] is None else f"{told['value']:g}"
+        bound = "at least" if told["direction"] == "maximize" else "at most"
+        needed = f"{bound} {told['needs']:g} was needed to go on{rule}"
+        return f"stopped at step {self.step}: {told['metric']} is {value}, {needed}"
 
     def document(self) -> dict[str, Any]:
-        """The content of stopped.json; a value that is no number is null."""
-        value = self.value if math.isfinite(self.value) else None
-        return {"step": self.step, "value": value, "needs": self.needs, "metric": self.rules.metric,
-                "direction": "maximize" if self.rules.maximize else "minimize", "rule": self.rules.rule}  # fmt: skip
+        """The content of stopped.json, in terms of what the rows hold; a value that is no number is null."""
+        negative = self.rules.metric.startswith("-")
+        sign = -1 if negative else 1
+        return {
+            "step": self.step,
+            "value": sign * self.value if math.isfinite(self.value) else None,
+            "needs": sign * self.needs,
+            "metric": self.rules.metric.removeprefix("-"),
+            "direction": "maximize" if self.rules.maximize != negative else "minimize",
+            "rule": self.rules.rule,
+        }
 
 
 def read_rules(path: Path) -> Rules | None:
@@ -83,9 +90,10 @@ class Watcher:
 
     def _judge(self, rules: Rules, row: dict[str, Any]) -> Stop | None:
         try:
-            step, value = int(row["step"]), float(row[rules.metric])
+            step, value = int(row["step"]), float(row[rules.metric.removeprefix("-")])
         except (KeyError, TypeError, ValueError, OverflowError):
             return None  # a row of other metrics
+        value = -value if rules.metric.startswith("-") else value
         while self._rungs and step >= self._rungs[0][0]:
             _, needs = self._rungs.pop(0)
             reached = value >= needs if rules.maximize else value <= needs  # never where it is no number

@@ -32,7 +32,16 @@ def test_a_space_is_read_in_the_order_of_the_file() -> None:
     assert (space.uses["batch"].memory, space.uses["optimizer"].name) == (True, "--opt")
     assert space.model.seed is not None
     assert (space.model.seed.name, space.model.seed.repeats) == ("--seed", 1)
-    assert (space.model.metric.direction, space.model.metric.live) == ("maximize", "")
+    assert (space.model.metric.direction, space.model.metric.live_metric) == ("maximize", "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("live", "name"),
+    [("loss", "loss"), ("{name: loss, direction: minimize}", "-loss"), ("{name: f1, direction: maximize}", "f1")],
+)
+def test_a_live_metric_may_run_against_the_metric(live: str, name: str) -> None:
+    text = SPACE.replace("{name: accuracy,", f"{{name: accuracy, live: {live},")
+    assert parse_space(text, "s.yaml").model.metric.live_metric == name
 
 
 @pytest.mark.parametrize(

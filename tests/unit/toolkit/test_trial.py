@@ -135,6 +135,15 @@ def watcher(folder: Path, *rungs: tuple[int, float]) -> Watcher:
     return Watcher(read_rules(folder / "stopping.json"), folder, ["metrics.jsonl", "model/metrics.jsonl"])
 
 
+def test_a_minus_before_the_name_turns_a_metric_round(tmp_path: Path) -> None:
+    script = ROWS.replace("PAUSE", "0").replace('float("nan")', "1 / step")
+    prepare(tmp_path, script, rules("-loss", "maximize", (2, -0.6), (4, -0.2)))
+    done = execute(tmp_path)
+    assert "stopped at step 4: loss is 0.25, at most 0.2 was needed to go on (median)" in done.stdout
+    stopped = json.loads((tmp_path / "stopped.json").read_text())
+    assert (stopped["metric"], stopped["direction"], stopped["needs"]) == ("loss", "minimize", 0.2)
+
+
 def test_torn_and_foreign_rows_are_skipped(tmp_path: Path) -> None:
     watch = watcher(tmp_path, (3, 0.5))
     path = tmp_path / "metrics.jsonl"
