@@ -16,6 +16,7 @@ from typing import Any
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
+from ftagent.core.search_plan import SearchPlan
 from ftagent.core.statistics import score_of
 from ftagent.core.types import (
     Brief,
@@ -67,6 +68,7 @@ class NoopScenario:
             direction="maximize",
             space=SPACE,
             render=render,
+            plan=None if self.options.plan == "none" else SearchPlan(self.options.plan, interactive=True),
         )
 
     def estimate(self) -> Estimate:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ftagent.core.observer import Observer
+    from ftagent.core.options import Gate
     from ftagent.evaluation.benchmark import Benchmark
     from ftagent.evaluation.evaluate import Evaluation
     from ftagent.parts import Parts
@@ -51,10 +52,13 @@ class Result:
     """One line when the run failed."""
 
 
-def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
-    """Create a run and go on until a limit. Raises RequestError before anything is created."""
+def start(request: RunRequest, settings: Settings, observer: Observer, gate: Gate | None = None) -> Result:
+    """Create a run and go on until a limit. Raises RequestError before anything is created.
+
+    `gate`: who can be asked between loops, where the run is to ask.
+    """
     request = parts.merged(request, settings)
-    built = parts.build(request, settings, observer.note)
+    built = parts.gated(parts.build(request, settings, observer.note), request.interactive, gate, observer.note)
     parts.check_fit(built.scenario.estimate(), request, built.hardware)
     parts.check_cap(built, request.limits)
     folder = create(Path(request.log_dir), request.name)
@@ -74,14 +78,19 @@ def resume(
     place: Place | None = None,
     fork: bool = False,
     limits: Limits | None = None,
+    gate: Gate | None = None,
+    interactive: bool | None = None,
 ) -> Result:
     """Go on with a run, or from `place` of it; `fork` copies into a new folder first. None limits: as recorded.
 
-    In `limits`, None fields leave what is recorded. Raises RequestError, JournalDamaged, RunLocked.
+    In `limits`, None fields leave what is recorded; so does None `interactive`.
+    Raises RequestError, JournalDamaged, RunLocked.
     """
     folder = RunFolder(run)
     request = record.request_of(folder)
     built = parts.build(request, settings, observer.note, folder)
+    asks = request.interactive if interactive is None else interactive
+    built = parts.gated(built, asks, gate, observer.note)
     parts.check_cap(built, _overriding(folder.state().limits, limits or Limits(None)))
     if fork:
         _check_place(place, folder.state())

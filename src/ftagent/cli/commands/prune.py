@@ -10,6 +10,7 @@ import typer
 
 from ftagent.cli.common import LogDirOption, RunArgument, YesOption, confirm, open_run
 from ftagent.core.errors import FtagentError
+from ftagent.core.outputs import drop_dangling
 from ftagent.report.text import size
 
 
@@ -28,6 +29,7 @@ def prune(ctx: typer.Context, run: RunArgument, yes: YesOption = False, log_dir:
             raise typer.Abort()
         try:
             shutil.rmtree(folder.workspaces)
+            drop_dangling(folder.path)
         except OSError as error:
             raise FtagentError(f"{error.filename}: cannot be deleted ({error.strerror})") from error
     typer.echo(f"deleted {folder.workspaces}: {amount} freed")
