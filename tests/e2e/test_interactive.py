@@ -103,7 +103,7 @@ def test_no_ends_the_loops_and_resume_goes_on(pane: Pane, tmp_path: Path) -> Non
 def test_auto_never_asks_and_a_plain_run_asks_only_when_told(pane: Pane) -> None:
     pane.start(*run("--auto"))
     assert QUESTION not in pane.expect("exit code 0")
-    pane.start(*[word.replace("plan=univariate", "plan=none") for word in run()])
+    pane.start(*[word.replace("plan=univariate", "plan=") for word in run()])
     assert QUESTION not in pane.expect("exit code 0")
 
 

@@ -55,20 +55,35 @@ def test_a_resumed_run_that_improves_replaces_it_and_leaves_nothing_else(tmp_pat
 
 
 def test_a_run_without_a_plan_has_a_folder_and_no_list(tmp_path: Path) -> None:
-    tune(tmp_path / "run", plan="none")
+    tune(tmp_path / "run", plan="")
     assert not (tmp_path / "run/best").is_symlink()
     assert x_of(tmp_path / "run/best") == 0.7
     assert not (tmp_path / "run/best_overall_model").exists()
     assert not (tmp_path / "run/models").exists()
 
 
-@pytest.mark.parametrize(("keep", "left"), [("all", ["loop_0", "loop_1", "loop_2"]), ("none", [])])
+@pytest.mark.parametrize(("keep", "left"), [("all", ["default", "loop_0", "loop_1", "loop_2"]), ("none", ["default"])])
 def test_models_lists_what_is_there(tmp_path: Path, keep: str, left: list[str]) -> None:
     tune(tmp_path / "run", keep=keep)
     assert names(tmp_path / "run") == left
     for link in (tmp_path / "run/models").iterdir():
         assert not link.readlink().is_absolute()
         assert (link / "params.json").is_file()
+
+
+def test_the_default_is_kept_where_nothing_beats_it(tmp_path: Path) -> None:
+    scenario = noop(tmp_path, stages=1, items=400, plan="joint", floor=0.6, ceiling=0.6)
+    agent = ScriptedAgent([Act({"x": 0.0, "mode": "plain"})])
+    for seed in range(20):
+        path = tmp_path / f"run-{seed}"
+        drive(path, scenario, agent, LocalEnvironment(), limits=Limits(1))
+        selected = RunFolder(path).state().selected
+        assert selected is not None
+        if selected.loop is None:
+            break
+    assert selected.loop is None
+    assert x_of(path / "best") == 0.1
+    assert x_of(path / "best/files") == 0.1
 
 
 def test_dropped_weights_are_not_listed(tmp_path: Path) -> None:
@@ -85,7 +100,7 @@ def test_going_back_lists_the_model_that_was_trained_again(tmp_path: Path) -> No
     (tmp_path / "run/models" / old).rename(tmp_path / "run/models/2001-01-01_00-00-00_loop_1")
     tune(tmp_path / "run", keep="all", place=Place(1))
     assert len(state.experiments) == 3
-    assert names(tmp_path / "run") == ["loop_0", "loop_1", "loop_2"]
+    assert names(tmp_path / "run") == ["default", "loop_0", "loop_1", "loop_2"]
     assert not (tmp_path / "run/models/2001-01-01_00-00-00_loop_1").is_symlink()
 
 
