@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ftagent.parts import Parts
     from ftagent.settings import Settings
 
-_PACKAGES = ("ftagent", "torch", "transformers", "peft", "trl", "datasets", "optuna", "reasoning-gym", "math-verify")
+_PACKAGES = ("ftagent", "torch", "transformers", "peft", "datasets", "optuna", "reasoning-gym", "math-verify")
 _RESULTS = {"best", "best_overall_model", "controls", "docs"}
 
 
