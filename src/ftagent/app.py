@@ -50,6 +50,8 @@ class Result:
     """The `finished` document of CLI.md."""
     error: str = ""
     """One line when the run failed."""
+    tuning_report: Path | None = None
+    """Of a run with a plan."""
 
 
 def start(request: RunRequest, settings: Settings, observer: Observer, gate: Gate | None = None) -> Result:
@@ -161,11 +163,11 @@ def _drive(
                 observer.note(note)
             ended, error = _loop(session, built, observer)
             document = finished(folder, session.state, ended.status, ended.limit)
-            _conclude(folder, session, document, built, observer)
+            report = _conclude(folder, session, document, built, request, observer)
         finally:
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
-    return Result(folder.path, code, document, str(error) if error else "")
+    return Result(folder.path, code, document, str(error) if error else "", report)
 
 
 def _overriding(known: Limits, given: Limits) -> Limits:
@@ -221,11 +223,14 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
         await built.close()
 
 
-def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, observer: Observer) -> None:
-    """Write what people read. A full disk here loses nothing that is recorded."""
+def _conclude(
+    folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, request: RunRequest, observer: Observer
+) -> Path | None:
+    """Write what people read; returns the tuning report, if any. A full disk here loses nothing that is recorded."""
     from ftagent.agents.memory import remember
-    from ftagent.report import write_card, write_report
+    from ftagent.report import write_card, write_report, write_tuning_report
 
+    report: Path | None = None
     try:
         folder.write_json(folder.path / "result.json", document)
         if session.state.baseline_scores:
@@ -237,8 +242,11 @@ def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], bui
             write_card(folder, session.state, built.scenario.stages(candidate, "full"))
         if built.memory is not None:
             remember(built.memory, session.state, folder, observer.note)
+        if session.state.status is not None and built.scenario.brief().plan is not None:
+            report = write_tuning_report(folder, session.state, request.report_lang, request.reports_dir)
     except (StorageFull, OSError) as error:
         observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
+    return report
 
 
 def _created(folder: RunFolder, request: RunRequest, built: Parts) -> events.Created:

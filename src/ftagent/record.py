@@ -19,6 +19,7 @@ from ftagent.core.run_folder import RunFolder, create
 from ftagent.request import RunRequest
 
 if TYPE_CHECKING:
+    from ftagent.core.types import Brief
     from ftagent.parts import Parts
     from ftagent.settings import Settings
 
@@ -43,7 +44,15 @@ def describe(name: str, request: RunRequest, settings: Settings, built: Parts) -
         "seed": request.seed,
         "models": built.language.record if built.language else None,
         "lessons": list(built.lessons),
+        **_tuning(built.scenario.brief()),
     }
+
+
+def _tuning(brief: Brief) -> dict[str, Any]:
+    """What reports tell of a search, so that none has to make the scenario again."""
+    if brief.plan is None:
+        return {}
+    return {"tuning": {"plan": brief.plan, "space": brief.space, "baseline_params": dict(brief.baseline_params)}}
 
 
 def request_of(folder: RunFolder) -> RunRequest:

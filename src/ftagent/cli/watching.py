@@ -78,6 +78,8 @@ def closing(result: Result) -> list[str]:
         lines += [_pair(document, split) for split in ("validation", "test") if best.get(split)]
     if (report := result.run / "report.md").is_file():
         lines.append(f"report: {report}")
+    if result.tuning_report is not None:
+        lines.append(f"tuning report: {result.tuning_report}")
     if result.exit_code == 3 or document.get("status") in {"stopped", "budget", "failed"}:
         lines.append(resume_command(result.run) + (_higher(result.run, limit) if limit else ""))
     return lines
