@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftagent.report.figures import BASE, CHOSEN, FAILED, POINT, new_figure
 from ftagent.report.tuning.comparing import best_so_far
-from ftagent.report.tuning.study import Study
+from ftagent.report.tuning.study import Round, Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _CONTROLS = {"random": ("#9ca3af", "random search"), "tpe": ("#d97706", "Optuna TPE")}
 _MOST_CURVES = 30
+_DEFAULT = -1
 
 
 def write_figures(study: Study, controls: Sequence[Study], folder: Path) -> dict[str, Path]:
@@ -49,33 +50,39 @@ def _best(study: Study, controls: Sequence[Study]) -> Figure | None:
         colour, label = _CONTROLS.get(control.name, (BASE, control.name))
         _steps(axes, control, colour, f"best so far, {label}", 1.2)
     _steps(axes, study, CHOSEN, "best so far, this run", 2.0)
-    scored = [(position, one.score) for position, one in enumerate(study.rounds) if one.score is not None]
+    scored = [(_place(one), one.score) for one in study.rounds if one.score is not None]
     below = [max(0.0, score.value - score.ci95[0]) for _, score in scored]
     above = [max(0.0, score.ci95[1] - score.value) for _, score in scored]
     axes.errorbar(
-        [position for position, _ in scored], [score.value for _, score in scored], yerr=[below, above], fmt="o",
+        [place for place, _ in scored], [score.value for _, score in scored], yerr=[below, above], fmt="o",
         color=POINT, capsize=2, markersize=4, linewidth=0.8, label="trial, 95 % interval",
     )  # fmt: skip
-    lost = [position for position, one in enumerate(study.rounds) if one.end in ("failed", "stopped")]
+    lost = [_place(one) for one in study.rounds if one.end in ("failed", "stopped")]
     if lost:
         at_edge = axes.get_xaxis_transform()
         axes.plot(lost, [0.0] * len(lost), "x", color=FAILED, transform=at_edge, clip_on=False, label="no score")
-    axes.set_xlabel("trial (0 is the default configuration)")
+    axes.set_xlabel("loop")
     axes.set_ylabel(study.metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_formatter(lambda place, _: "default" if place == _DEFAULT else f"{place:.0f}")
     axes.legend(frameon=False, fontsize=8)
     return figure
 
 
+def _place(one: Round) -> int:
+    return _DEFAULT if one.loop is None else one.loop
+
+
 def _steps(axes: Any, arm: Study, colour: str, label: str, width: float) -> None:
-    points = [(position, score.value) for position, score in enumerate(best_so_far(arm)) if score is not None]
+    scores = zip(arm.rounds, best_so_far(arm), strict=True)
+    points = [(_place(one), score.value) for one, score in scores if score is not None]
     if points:
         axes.step(*zip(*points, strict=True), where="post", color=colour, linewidth=width, label=label)
 
 
 def _live(study: Study) -> Figure | None:
-    curves = [one for one in study.rounds if len(one.curve) > 1]
-    if not curves or study.tuning.plan.halving is None:
+    curves = [one for one in study.rounds if one.curve]
+    if not any(len(one.curve) > 1 for one in curves) or study.tuning.plan.halving is None:
         return None
     best = study.chosen()
     shown = curves[-_MOST_CURVES:]
