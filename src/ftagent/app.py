@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import parts, record
+from ftagent import controls, parts, record
 from ftagent.contexts import hub_access
 from ftagent.core import events
 from ftagent.core.documents import finished
@@ -63,13 +63,14 @@ def start(request: RunRequest, settings: Settings, observer: Observer, gate: Gat
     built = parts.gated(parts.build(request, settings, observer.note), request.interactive, gate, observer.note)
     parts.check_fit(built.scenario.estimate(), request, built.hardware)
     parts.check_cap(built, request.limits)
+    controls.check(request, built)
     folder = create(Path(request.log_dir), request.name)
     try:
         folder.write_json(folder.record, record.describe(folder.name, request, settings, built))
     except StorageFull as error:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise RequestError(str(error)) from error
-    return _drive(folder, request, built, observer, None, request.limits)
+    return _drive(folder, request, built, settings, observer, None, request.limits)
 
 
 def resume(
@@ -82,6 +83,7 @@ def resume(
     limits: Limits | None = None,
     gate: Gate | None = None,
     interactive: bool | None = None,
+    with_controls: bool = False,
 ) -> Result:
     """Go on with a run, or from `place` of it; `fork` copies into a new folder first. None limits: as recorded.
 
@@ -90,7 +92,9 @@ def resume(
     """
     folder = RunFolder(run)
     request = record.request_of(folder)
+    request = replace(request, controls=request.controls or with_controls or folder.controls.is_dir())
     built = parts.build(request, settings, observer.note, folder)
+    controls.check(request, built)
     asks = request.interactive if interactive is None else interactive
     built = parts.gated(built, asks, gate, observer.note)
     parts.check_cap(built, _overriding(folder.state().limits, limits or Limits(None)))
@@ -98,7 +102,7 @@ def resume(
         _check_place(place, folder.state())
         folder = record.fork(folder, place)
         observer.note(f"forked into {folder.path}")
-    return _drive(folder, request, built, observer, place, limits or Limits(None))
+    return _drive(folder, request, built, settings, observer, place, limits or Limits(None))
 
 
 def _check_place(place: Place | None, state: State) -> None:
@@ -143,7 +147,13 @@ def evaluate(
 
 
 def _drive(
-    folder: RunFolder, request: RunRequest, built: Parts, observer: Observer, place: Place | None, limits: Limits
+    folder: RunFolder,
+    request: RunRequest,
+    built: Parts,
+    settings: Settings,
+    observer: Observer,
+    place: Place | None,
+    limits: Limits,
 ) -> Result:
     """One session under the run's lock: create or rewind, loop, report. None in `limits`: as recorded."""
     with folder.lock():
@@ -162,12 +172,35 @@ def _drive(
             for note in built.notes:
                 observer.note(note)
             ended, error = _loop(session, built, observer)
+            if request.controls and error is None and _is_over(session.state):
+                ended, error = _compare(folder, session.state, request, settings, observer, ended)
             document = finished(folder, session.state, ended.status, ended.limit)
             report = _conclude(folder, session, document, built, request, observer)
         finally:
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
     return Result(folder.path, code, document, str(error) if error else "", report)
+
+
+def _is_over(state: State) -> bool:
+    """Whether a run went as far as it was to go."""
+    return state.status in ("completed", "budget")
+
+
+def _compare(
+    folder: RunFolder, state: State, request: RunRequest, settings: Settings, observer: Observer, ended: Ended
+) -> tuple[Ended, FtagentError | None]:
+    """Run the controls of a run that is over; returns how the session ended then."""
+    errors: list[FtagentError] = []
+
+    def drive(session: Session, built: Parts) -> bool:
+        _, error = _loop(session, built, observer)
+        errors.extend([error] if error else [])
+        return _is_over(session.state)
+
+    if controls.run_controls(folder, state, request, settings, observer, drive):
+        return ended, None
+    return Ended("stopped"), errors[0] if errors else None
 
 
 def _overriding(known: Limits, given: Limits) -> Limits:

@@ -36,12 +36,13 @@ class Finish:
         self._session.observer.step(None, None, "finish")
         if self._session.state.selected is None:
             best = await self._select()
-            if self._options.opens_test:
+            if not self._options.control:
                 await self._open_test(best)
             self._session.record(self._claim(best))
         selected = self._session.state.selected
-        self._keep_best(selected.loop if selected else None)
-        if self._options.keep == "none":
+        if not self._options.control:
+            self._keep_best(selected.loop if selected else None)
+        if self._options.keep == "none" or self._options.control:
             for experiment in self._session.state.experiments:
                 self._executor.drop_weights(experiment.loop)
         self._session.record(events.Finished(status))
@@ -58,7 +59,7 @@ class Finish:
         here = [e for e in state.experiments if e.validation and self._executor.has_weights(e.loop)]
         near = policy.challengers(here, baseline, self._brief.direction, options.policy)
         rival = self._rival(near, baseline)
-        if options.opens_test and len(near) + (rival is not None) > 1:
+        if not options.control and len(near) + (rival is not None) > 1:
             for loop in near:
                 if "confirm" not in state.experiments[loop].scores:
                     await self._executor.score(self._candidate(loop), "confirm")

@@ -29,5 +29,5 @@ class EngineOptions:
     policy: PolicyOptions = field(default_factory=PolicyOptions)
     gate: Gate | None = None
     """None: nobody is asked."""
-    opens_test: bool = True
-    """False for a control run: its finish measures nothing again and leaves the sealed test alone."""
+    control: bool = False
+    """A control run, to compare with: it measures nothing again, leaves the sealed test alone and keeps no model."""

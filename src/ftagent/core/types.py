@@ -87,6 +87,8 @@ class Hypothesis:
     """What was changed in it and why, such as a value that was clamped to its range."""
     abandoned: str = ""
     """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Of an agent that tunes: its place in the search, and what was decided for later loops (see agents/tuning)."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr,
-                "ci95": list(self.ci95)}  # fmt: skip
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": [*self.ci95]}
 
 
 @dataclass(frozen=True)
