@@ -20,7 +20,7 @@ $(VENV)/.installed-demo: $(PINS)
 	@touch $@
 
 $(VENV)/.installed: $(PINS)
-	scripts/install $(VENV) docs,dev
+	scripts/install $(VENV) docs,dev,hpo
 	@touch $@ $(VENV)/.installed-demo
 
 demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three loops, and show the report

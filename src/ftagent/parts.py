@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftagent import language, plugins
+from ftagent.contexts import context_of, files_of, gpus_of
 from ftagent.core import hardware
 from ftagent.core.calls import Calls
-from ftagent.core.context import Hardware, HubAccess, ScenarioContext, Timeouts
+from ftagent.core.context import Hardware
 from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Limits
@@ -18,6 +19,7 @@ from ftagent.core.types import Estimate
 from ftagent.environments.brokered import BrokeredEnvironment
 
 if TYPE_CHECKING:
+    from ftagent.core.options import Gate
     from ftagent.core.protocols import Agent, Environment, Scenario
     from ftagent.core.run_folder import RunFolder
     from ftagent.language import Language
@@ -65,6 +67,7 @@ def merged(request: RunRequest, settings: Settings) -> RunRequest:
         benchmark_description=request.benchmark_description or tune.benchmark_description,
         user_target=request.user_target or tune.user_target_scenario,
         datasets=request.datasets or tuple(tune.dataset),
+        documents=request.documents or plugins.read_documents(request),
         env=_env(request, settings),
         limit=request.limit if request.limit is not None else tune.benchmark_limit,
         samples=request.samples if request.samples is not None else tune.benchmark_num_runs,
@@ -89,14 +92,14 @@ def build(
     any model.
     """
     calls = Calls()
-    talk = language.speak(settings, calls, note, _files(settings)) if _asks(request, settings) else None
+    talk = language.speak(settings, calls, note, files_of(settings)) if _asks(request, settings) else None
     return _assemble(request, settings, calls, talk, recorded, note, plan)
 
 
 def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None], recorded: RunFolder) -> Parts:
     """The parts of a recorded run, whose models say again what they said. Raises RequestError."""
     calls = Calls(reuses=False)
-    asked = recorded.read_record().get("agent") == "llm"
+    asked = recorded.read_record().get("agent") in language.SPEAKING
     talk = language.repeat(recorded, settings, calls, note) if asked else None
     # A replay executes again: what was kept would hide a difference.
     return _assemble(replace(request, no_cache=True), settings, calls, talk, recorded, note)
@@ -115,20 +118,25 @@ def _assemble(
     options = plugins.parse_options(request.scenario, request.options)
     environment, notes = environment_of(request.env, settings, request.parallel or 1, request.scenario, note)
     environment = _cached(environment, request, settings)
-    if talk is not None:
-        _check_boundary(request, environment)
-        environment = BrokeredEnvironment(environment, talk.open_broker)
-    context = replace(_context(request, settings, machine, _gpus(request, machine)), llm=talk is not None)
+    context = replace(context_of(request, settings, machine, gpus_of(request, machine)), llm=talk is not None)
     scenario_class: Any = plugins.load_scenario(request.scenario)
     scenario: Scenario = scenario_class(options, context)
+    brief, name = scenario.brief(), "hybrid" if request.agent == "hybrid" else "llm"
+    if talk is not None:
+        if language.writes_code(name, brief):
+            _check_boundary(request, environment)
+        environment = BrokeredEnvironment(environment, talk.open_broker)
     lessons: tuple[str, ...] = ()
     if talk is not None and recorded is not None:
         lessons = tuple(recorded.read_record().get("lessons", ()))
     elif talk is not None:
-        lessons = language.lessons_for(request, settings, scenario.brief(), _files(settings), note, embeds=not plan)
+        lessons = language.lessons_for(request, settings, brief, files_of(settings), note, embeds=not plan)
+    agent = talk.agent(name, brief, lessons, settings) if talk else language.silent_agent(brief)
+    if talk is not None and agent.name != name:
+        notes = [*notes, f"all parameters at once are for a sampler: --agent {name} narrows the space (hybrid)"]
     return Parts(
         scenario=scenario,
-        agent=talk.agent(scenario.brief(), lessons, settings) if talk else _search(),
+        agent=agent,
         environment=environment,
         options=_engine_options(request, settings),
         scenario_options=options.model_dump(mode="json"),
@@ -137,16 +145,23 @@ def _assemble(
         calls=calls,
         language=talk,
         lessons=lessons,
-        memory=language.memory_of(settings, _files(settings)),
+        memory=language.memory_of(settings, files_of(settings)),
     )
 
 
+def gated(built: Parts, interactive: bool | None, gate: Gate | None, note: Callable[[str], None]) -> Parts:
+    """`built`, asking `gate` between loops where that is wanted (None: as the plan says) and somebody is there."""
+    if gate is None:
+        if interactive:
+            note("--interactive: no terminal to ask at, so nobody is asked")
+        return built
+    plan = built.scenario.brief().plan
+    wanted = plan is not None and plan.interactive if interactive is None else interactive
+    return replace(built, options=replace(built.options, gate=gate)) if wanted else built
+
+
 def _asks(request: RunRequest, settings: Settings) -> bool:
-    return language.agent_name(request, settings) == "llm"
-
-
-def _files(settings: Settings) -> Path:
-    return Path(settings.finetune.file_path).absolute()
+    return language.agent_name(request, settings) in language.SPEAKING
 
 
 def _check_boundary(request: RunRequest, environment: Environment) -> None:
@@ -156,13 +171,6 @@ def _check_boundary(request: RunRequest, environment: Environment) -> None:
             f"--env {request.env}: an LLM's code would run without a sandbox, with your rights, on this machine; "
             "install bubblewrap, or say --yes-run-unsandboxed"
         )
-
-
-def hub_access(settings: Settings) -> HubAccess:
-    """How models and datasets are fetched."""
-    hub = settings.hub
-    token = hub.hf_token.get_secret_value() if hub.hf_token else ""
-    return HubAccess(token, hub.hf_endpoint or "", hub.hf_hub_offline, hub.data_mirror, hub.hf_home)
 
 
 def _env(request: RunRequest, settings: Settings) -> str:
@@ -204,22 +212,6 @@ def check_cap(built: Parts, limits: Limits) -> None:
         check_prices(built.language.client)
 
 
-def _search() -> Agent:
-    from ftagent.agents.search import SearchAgent
-
-    return SearchAgent()
-
-
-def _gpus(request: RunRequest, machine: Hardware) -> tuple[str, ...]:
-    known = [gpu.id for gpu in machine.gpus]
-    if request.gpus == ("auto",):
-        return tuple(known)
-    missing = [gpu for gpu in request.gpus if gpu not in known]
-    if missing:
-        raise RequestError(f"--gpus {','.join(request.gpus)}: this machine has {', '.join(known) or 'no GPU'}")
-    return request.gpus
-
-
 def environment_of(
     kind: str,
     settings: Settings,
@@ -247,35 +239,8 @@ def _cached(environment: Environment, request: RunRequest, settings: Settings) -
     limit = int(settings.environments.stage_cache_gb * 1e9)
     if request.no_cache or not settings.finetune.docker_enable_cache or not limit:
         return environment
-    cache = StageCache(_files(settings) / "cache" / "stages", limit)
+    cache = StageCache(files_of(settings) / "cache" / "stages", limit)
     return CachedEnvironment(environment, cache) if isinstance(environment, Identified) else environment
-
-
-def _context(request: RunRequest, settings: Settings, machine: Hardware, gpus: tuple[str, ...]) -> ScenarioContext:
-    tune = settings.finetune
-    return ScenarioContext(
-        files_path=_files(settings),
-        seed=request.seed,
-        limit=request.limit,
-        base_model=request.base_model or "",
-        benchmark=request.benchmark or "",
-        benchmark_description=request.benchmark_description or "",
-        user_target=request.user_target or "",
-        datasets=request.datasets,
-        hub=hub_access(settings),
-        hardware=machine,
-        gpus=gpus,
-        timeouts=Timeouts(
-            data_processing=tune.data_processing_timeout,
-            debug_data_processing=tune.debug_data_processing_timeout,
-            micro_batch=tune.micro_batch_timeout,
-            full=tune.full_timeout,
-            benchmark=tune.benchmark_timeout,
-        ),
-        samples=request.samples or 1,
-        pass_k=request.pass_k,
-        upper_data_size=request.upper_data_size,
-    )
 
 
 def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from ftagent.core.protocols import Scenario
+    from ftagent.request import RunRequest
 
 SCENARIOS = "ftagent.scenarios"
 OPTIONS = "ftagent.options"
@@ -36,6 +37,16 @@ def load_options(name: str) -> type[BaseModel]:
     return found
 
 
+def read_documents(request: RunRequest) -> dict[str, str]:
+    """The texts that a run is made from, by path as given, where its scenario's options know how to read some.
+
+    Raises RequestError for a file that is missing or does not read.
+    """
+    read = getattr(load_options(request.scenario), "read_documents", None)
+    found: dict[str, str] = read(request.options, request.script, request.space) if read is not None else {}
+    return found
+
+
 def parse_options(name: str, given: Mapping[str, str]) -> BaseModel:
     """`-o` options of scenario `name` as its model; keys in any case. Raises RequestError naming valid ones."""
     from pydantic import ValidationError
@@ -45,6 +56,9 @@ def parse_options(name: str, given: Mapping[str, str]) -> BaseModel:
     values: dict[str, Any] = {}
     for key, value in given.items():
         field = fields.get(key.lower())
+        if field is None and model.model_config.get("extra") == "allow":
+            values[key] = value  # names that only the scenario itself knows; it checks them
+            continue
         if field is None:
             near = get_close_matches(key.lower(), fields, n=1)
             hint = f"did you mean {near[0]}? " if near else ""

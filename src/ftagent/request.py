@@ -8,6 +8,7 @@ from typing import Literal
 
 from ftagent.core.events import Limits
 
+Lang = Literal["en", "zh", "both"]
 Keep = Literal["best", "all", "none"]
 
 
@@ -40,6 +41,15 @@ class RunRequest:
     options: dict[str, str] = field(default_factory=dict)
     """Scenario options as typed, `-o key=value`; the scenario's own model validates them."""
     yes_run_unsandboxed: bool = False
+    documents: dict[str, str] = field(default_factory=dict)
+    """Texts that the run is made from, by path as given, read once at its start."""
+    interactive: bool | None = None
+    """Ask after each loop whether to go on; None: as the scenario's plan says."""
+    controls: bool = False
+    """Run the control strategies too, at the same number of loops."""
+    report_lang: Lang = "en"
+    reports_dir: str | None = None
+    """Absolute; None is docs/reports of the run folder."""
     no_cache: bool = False
     """Execute every stage, also where the result of an equal one is known."""
 

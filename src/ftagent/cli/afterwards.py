@@ -40,8 +40,8 @@ def check_steps(steps: Sequence[str], config: TrainConfig, settings: Settings) -
     """Raises RequestError or ToolkitError for what could not be done after the training, before it begins."""
     then = config.then
     if "evaluate" in steps:
+        from ftagent.contexts import hub_access
         from ftagent.evaluation.registry import resolve_benchmark
-        from ftagent.parts import hub_access
 
         if not then.benchmark:
             raise RequestError("--then evaluate needs a benchmark: --benchmark NAME, or `then: {benchmark: NAME}`")

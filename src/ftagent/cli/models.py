@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def resolve_model_path(name: str, settings: Settings) -> Path:
     """The folder of a model that is named by folder, hub id or alias. Raises RequestError where there is none."""
-    from ftagent.parts import hub_access
+    from ftagent.contexts import hub_access
     from ftagent_llm.models import resolve_model
 
     return resolve_model(name, settings.finetune.file_path.absolute(), hub_access(settings)).path

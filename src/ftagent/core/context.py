@@ -5,6 +5,7 @@ A plug-in scenario gets the same record as a built-in one. It holds values only:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,6 +78,12 @@ class ScenarioContext:
     user_target: str = ""
     """What the user wants, in words (FT_USER_TARGET_SCENARIO)."""
     datasets: tuple[str, ...] = ()
+    script: str = ""
+    """Path of a training script to tune."""
+    space: str = ""
+    """Path of its search space."""
+    documents: Mapping[str, str] = field(default_factory=dict)
+    """Texts that the run was made from, by path as given: a resumed run reads these, never the files again."""
     hub: HubAccess = HubAccess()
     hardware: Hardware = Hardware()
     gpus: tuple[str, ...] = ()

@@ -63,5 +63,15 @@ class StageRefused(FtagentError):
     """A scenario refuses to go on after a stage: the experiment broke a rule (for example the overlap gate)."""
 
 
+class StoppedEarly(StageRefused):
+    """A trial could not win any more and was stopped; the text names the rule."""
+
+
 class ScoreUnavailable(FtagentError):
     """A metric could not be computed. It is missing then, never 0."""
+
+
+def first_of(group: ExceptionGroup[Exception]) -> Exception:
+    """The first error of a group that is no group itself."""
+    found = group.exceptions[0]
+    return first_of(found) if isinstance(found, ExceptionGroup) else found

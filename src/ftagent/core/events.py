@@ -145,6 +145,7 @@ class Ran:
     failure: str = ""
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)

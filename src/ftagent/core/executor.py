@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from ftagent.core import events
 from ftagent.core.check import STATIC_CHECK, static_check
-from ftagent.core.errors import ScoreUnavailable, StageRefused, WorkspaceMissing
+from ftagent.core.errors import ScoreUnavailable, StageRefused, StoppedEarly, WorkspaceMissing
 from ftagent.core.files import make_folder
 from ftagent.core.headroom import Headroom
 from ftagent.core.protocols import Environment, Scenario
+from ftagent.core.search_plan import SearchPlan
 from ftagent.core.session import Session
-from ftagent.core.statistics import score_of
 from ftagent.core.types import Brief, Candidate, Execution, Purpose, Score, Split, Stage, StepName
 from ftagent.core.workspace import Workspace
 
@@ -91,7 +93,13 @@ class Executor:
             if workspace.exists(name):
                 workspace.collect(name, target)
                 break
-        return _thin(_read_losses(target))
+        return _thin(_read_rows(target, "loss"))
+
+    def curve(self, loop: int, plan: SearchPlan | None) -> tuple[tuple[int, float], ...]:
+        """(step, live metric) of the full run where trials may be stopped by it; after `losses`."""
+        if plan is None or plan.halving is None or not self._trained(loop):
+            return ()
+        return _finite(_read_rows(self._session.folder.running(loop, METRICS), plan.halving.metric))
 
     def open_workspace(self, candidate: Candidate) -> Path:
         """A candidate's workspace, made with its files in it. Raises WorkspaceMissing when it was there and is gone."""
@@ -108,9 +116,14 @@ class Executor:
         again = f"`ftagent resume {self._session.folder.path} --from {loop}:run` makes it again"
         return WorkspaceMissing(f"{path}: gone since loop {loop} ran; {again}")
 
-    def model(self, loop: int) -> Path:
-        """Where an experiment's weights lie."""
+    def model(self, loop: int | None) -> Path:
+        """Where an experiment's weights lie; None is the baseline's."""
         return self._session.folder.workspace(loop) / self._model_folder
+
+    def has_model(self, loop: int | None) -> bool:
+        """Whether `loop` trained something that is still there."""
+        workspace = Workspace(self._session.folder.workspace(loop))
+        return self._trained(loop) and workspace.exists(self._model_folder)
 
     def has_weights(self, loop: int) -> bool:
         """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
@@ -123,8 +136,10 @@ class Executor:
             return None
         return self.gone(leader.loop, self.model(leader.loop))
 
-    def _trained(self, loop: int) -> bool:
-        return any(record.purpose == "full" for record in self._session.state.experiments[loop].stages)
+    def _trained(self, loop: int | None) -> bool:
+        state = self._session.state
+        stages = state.baseline_stages if loop is None else state.experiments[loop].stages
+        return any(record.purpose == "full" for record in stages)
 
     def drop_weights(self, loop: int) -> None:
         """Delete an experiment's weights; everything else of it stays."""
@@ -146,8 +161,7 @@ class Executor:
                 execution = await self._environment.execute(
                     stage, path, lambda line: session.observer.line(loop, stage.name, line), log
                 )
-                if execution.ok:
-                    self._scenario.inspect(stage, path)
+                execution = self._inspected(stage, path, execution)
             except StageRefused as error:
                 execution = Execution(stage.name, "failed", 0.0, detail=f"refused: {error}")
             if execution.end != "lost":
@@ -155,6 +169,17 @@ class Executor:
             session.observer.note(f"{stage.name}: lost ({execution.detail}); tried again")
         session.record(events.StageFinished(loop, attempt, stage.purpose, split, execution))
         session.folder.write_json(log.with_suffix(".json"), execution)
+        return execution
+
+    def _inspected(self, stage: Stage, workspace: Path, execution: Execution) -> Execution:
+        """`execution`, failed where the scenario does not accept what it left; time and memory stay accounted for."""
+        try:
+            if execution.ok:
+                self._scenario.inspect(stage, workspace)
+        except StoppedEarly as error:
+            return replace(execution, end="failed", detail=f"stopped early: {error}")
+        except StageRefused as error:
+            return replace(execution, end="failed", detail=f"refused: {error}")
         return execution
 
     def _collect(self, workspace: Path, loop: int | None, split: Split) -> Path:
@@ -171,33 +196,32 @@ def describe(execution: Execution) -> str:
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
                "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
-    hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
-    if execution.detail.startswith("refused:"):
+    said = lines[-1].strip()[:300] if lines else "no output"
+    hint = said if execution.detail in ("", code) else execution.detail
+    if execution.detail.startswith(("refused:", "stopped early:")):
         return f"{execution.stage}: {execution.detail}"
     return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"
 
 
-def with_split(score: Score, extra: Score) -> Score:
-    """Both scores' items as one. Raises ValueError when they share an item."""
-    if score.outcomes.keys() & extra.outcomes.keys():
-        raise ValueError("the two splits share an item")
-    outcomes = {**score.outcomes, **extra.outcomes}
-    return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
-
-
-def _read_losses(path: Path) -> list[tuple[int, float]]:
-    points = []
+def _read_rows(path: Path, key: str) -> list[tuple[int, float]]:
+    """(step, value of `key`); with a minus before the key, its negative."""
+    points, sign = [], -1.0 if key.startswith("-") else 1.0
+    key = key.removeprefix("-")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                points.append((int(row["step"]), float(row["loss"])))
+                points.append((int(row["step"]), sign * float(row[key])))
             except (ValueError, KeyError, TypeError):
-                continue  # untrusted output: a line that is no loss is no loss
+                continue  # untrusted output: a line that does not tell the value tells nothing
     return points
 
 
+def _finite(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
+    return tuple((step, value) for step, value in points if math.isfinite(value))
+
+
 def _thin(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
-    finite = [(step, round(loss, 5)) for step, loss in points if loss == loss and abs(loss) != float("inf")]
+    finite = _finite([(step, round(loss, 5)) for step, loss in points])
     stride = max(1, -(-len(finite) // _LOSS_POINTS))
     return tuple(finite[::-1][::stride][::-1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from ftagent.core.statistics import contributions
 from ftagent.core.types import Direction, Experiment, Outcome, Score, Trace
 
 
@@ -105,10 +106,11 @@ def within_noise(one: Score, other: Score) -> bool:
 
 
 def _paired_error(one: Score, other: Score) -> float:
-    shared = [key for key in one.outcomes if key in other.outcomes]
+    mine, others = contributions(one), contributions(other)
+    shared = [key for key in mine if key in others]
     if len(shared) < 2:
         return math.hypot(one.stderr, other.stderr)
-    differences = [one.outcomes[key] - other.outcomes[key] for key in shared]
+    differences = [mine[key] - others[key] for key in shared]
     mean = math.fsum(differences) / len(differences)
     return math.sqrt(math.fsum([(d - mean) ** 2 for d in differences]) / (len(differences) - 1) / len(differences))
 

@@ -166,8 +166,10 @@ class State:
             case events.Scored():
                 new = replace(old, scores={**old.scores, event.split: event.score})
             case events.Ran():
-                failure, losses = event.failure, event.losses
-                new = replace(old, failure=failure, last_step="run", seconds=event.seconds, losses=losses)
+                new = replace(
+                    old, failure=event.failure, last_step="run", seconds=event.seconds,
+                    losses=event.losses, curve=event.curve,
+                )  # fmt: skip
             case events.Reflected():
                 cost = old.cost_usd + event.cost_usd
                 new = replace(old, feedback=event.feedback, last_step="feedback", cost_usd=cost)

@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ftagent.core import rank_statistics
 from ftagent.core.types import Direction, Score, Verdict
 
 Z95 = 1.959963984540054
@@ -71,6 +72,44 @@ def score_of(
     )
 
 
+def spearman_score(
+    metric: str,
+    predictions: Mapping[str, float],
+    references: Mapping[str, float],
+    *,
+    details: Mapping[str, float] | None = None,
+) -> Score:
+    """The Score of a rank correlation; ids are ITEM or GROUP/ITEM. Raises ValueError where it is undefined."""
+    kept = {key: references[key] for key in predictions if key in references}
+    groups = rank_statistics.by_group(predictions, kept)
+    value = rank_statistics.spearman(groups)
+    influences = list(rank_statistics.influences(groups).values())
+    mean, n = math.fsum(influences) / len(influences), len(influences)
+    stderr = math.sqrt(math.fsum((part - mean) ** 2 for part in influences) / max(1, n - 1) / n)
+    return Score(
+        metric=metric, value=value, n=n, stderr=stderr, ci95=rank_statistics.interval(value, stderr),
+        samples=len(groups), outcomes=dict(predictions), statistic="spearman", references=kept,
+        details=dict(details or {}),
+    )  # fmt: skip
+
+
+def contributions(score: Score) -> Mapping[str, float]:
+    """Item → its part in the value: their mean is the value, and their spread its standard error."""
+    if score.statistic == "mean":
+        return score.outcomes
+    return rank_statistics.influences(rank_statistics.by_group(score.outcomes, score.references))
+
+
+def pooled(score: Score, extra: Score) -> Score:
+    """Both scores' items as one. Raises ValueError when they share an id."""
+    if score.outcomes.keys() & extra.outcomes.keys():
+        raise ValueError("the two splits share an item")
+    outcomes = {**score.outcomes, **extra.outcomes}
+    if score.statistic == "spearman":
+        return spearman_score(score.metric, outcomes, {**score.references, **extra.references})
+    return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """Candidate against baseline on the items that both have. `difference` is candidate minus baseline."""
@@ -86,8 +125,11 @@ def compare(baseline: Score, candidate: Score, comparisons: int = 1, seed: int =
     """Is the candidate better? At most 5 % false claims over `comparisons` such questions (Bonferroni).
 
     Two-sided: McNemar's exact test (1947) where outcomes are 0 or 1, else a paired sign-flip permutation test
-    (Fisher 1935). Raises ValueError when the two share no item.
+    (Fisher 1935); a paired bootstrap for rank correlations. Raises ValueError when the two share no item.
     """
+    if candidate.statistic == "spearman":
+        difference, _, p_value, n = _bootstrap(baseline, candidate, seed)
+        return _verdict(candidate, p_value, difference, n, "paired bootstrap", comparisons)
     shared = [key for key in baseline.outcomes if key in candidate.outcomes]
     if not shared:
         raise ValueError(f"{baseline.metric}: baseline and candidate share no item")
@@ -99,19 +141,31 @@ def compare(baseline: Score, candidate: Score, comparisons: int = 1, seed: int =
     else:
         p_value, name = sign_flip(differences, seed), "paired permutation"
     difference = math.fsum(differences) / len(differences)
+    return _verdict(candidate, p_value, difference, len(pairs), name, comparisons)
+
+
+def _verdict(candidate: Score, p_value: float, difference: float, n: int, name: str, comparisons: int) -> PairedTest:
     good = difference if candidate.direction == "maximize" else -difference
     verdict: Verdict = "tie"
     if p_value < ALPHA / max(1, comparisons):
         verdict = "improved" if good > 0 else "worse"
-    return PairedTest(verdict, p_value, difference, len(pairs), name)
+    return PairedTest(verdict, p_value, difference, n, name)
+
+
+def _bootstrap(before: Score, after: Score, seed: int = 0) -> tuple[float, tuple[float, float], float, int]:
+    sides = [rank_statistics.by_group(score.outcomes, score.references) for score in (before, after)]
+    return rank_statistics.bootstrap(sides[0], sides[1], seed)
 
 
 def paired_difference(before: Score, after: Score) -> tuple[float, tuple[float, float], int]:
     """Mean of `after` minus `before` over the items that both have, its 95 % interval, and their number.
 
-    Bonett and Price's adjusted interval (2012) where outcomes are 0 or 1, else Student's t. Raises ValueError when
-    the two share fewer than two items.
+    Bonett and Price's adjusted interval (2012) where outcomes are 0 or 1, the paired bootstrap's for rank
+    correlations, else Student's t. Raises ValueError when the two share fewer than two items.
     """
+    if after.statistic == "spearman":
+        difference, between, _, count = _bootstrap(before, after)
+        return difference, between, count
     shared = [key for key in before.outcomes if key in after.outcomes]
     n = len(shared)
     if n < 2:

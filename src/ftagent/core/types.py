@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ftagent.core.search_plan import SearchPlan
+
 Files = Mapping[str, str]
 """Relative POSIX path → text."""
 
@@ -34,11 +36,15 @@ class Parameter:
     log: bool = False
     choices: tuple[Any, ...] = ()
     description: str = ""
+    tunable: bool = True
+    """False: shown, never changed (an output folder, for example)."""
+    cost: str = ""
+    """A hint for people and models: what a larger value costs."""
 
 
 @dataclass(frozen=True)
 class Brief:
-    """What an agent is told: everything it needs and nothing that it must not know."""
+    """What an agent is told: all it needs and nothing that it must not know."""
 
     scenario: str
     goal: str
@@ -54,13 +60,15 @@ class Brief:
     baseline_params: Mapping[str, Any] = field(default_factory=dict)
     """Where the search starts; the defaults of `space` where it is silent."""
     details: str = ""
-    """For prompts: each dataset with its fields, statistics and samples, limits of a stage, how answers are read."""
+    """For prompts: each dataset with its fields and samples, limits of a stage, how answers are read."""
     required_files: tuple[str, ...] = ()
     """Files without which an experiment cannot be executed."""
     reserved_files: tuple[str, ...] = ()
     """Files and folders that stages write: an experiment that brought one could replace what was checked."""
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Jinja templates by name (`system`, `propose`, `code`, `repair`, `reflect`); an agent has its own for the rest."""
+    plan: SearchPlan | None = None
+    """Set where the loops are rounds or trials of one configuration: an agent that tunes then takes the lead."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +83,12 @@ class Hypothesis:
     params: dict[str, Any] = field(default_factory=dict)
     measure: str = ""
     """What to look at afterwards, apart from the score."""
+    notes: tuple[str, ...] = ()
+    """What was changed in it and why, such as a value that was clamped to its range."""
     abandoned: str = ""
     """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Of an agent that tunes: its place in the search, and what was decided for later loops (see agents/tuning)."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,8 @@ class Stage:
     """Workspace files or folders that must exist afterwards, else the stage counts as failed."""
     reusable: bool = False
     """Whether an earlier result of the same command on the same workspace and mounts does as well as a new one."""
+    adapts: bool = False
+    """The command itself starts again, with less, what was killed for want of memory: then only its own end counts."""
 
 
 @dataclass(frozen=True)
@@ -155,12 +169,19 @@ class Score:
     direction: Direction = "maximize"
     samples: int = 1
     outcomes: dict[str, float] = field(default_factory=dict)
+    statistic: Literal["mean", "spearman"] = "mean"
+    """What `value` is of the outcomes. `spearman`: their rank correlation with `references`, averaged over the groups
+    that ids GROUP/ITEM name (one for each seed); outcomes are then predictions."""
+    references: dict[str, float] = field(default_factory=dict)
+    """The gold values, by the same ids."""
     details: dict[str, float] = field(default_factory=dict)
     """Further metrics by name, for example `valid_rate`."""
     errors: dict[str, int] = field(default_factory=dict)
     """Error category → number of items, for reflection; validation only."""
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
+    notes: tuple[str, ...] = ()
+    """What happened while it was measured that people should know, such as a batch that had to be lowered."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
@@ -168,8 +189,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr,
-                "ci95": list(self.ci95)}  # fmt: skip
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -219,7 +239,8 @@ class Experiment:
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
-    """(step, training loss) points of the full run, thinned."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """Points of the full run: (step, training loss), thinned, and (step, live metric of `Halving`)."""
 
     @property
     def validation(self) -> Score | None:
@@ -228,30 +249,27 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Left:
-    """What a run still had when a loop began. None is no limit."""
+    """What a run still had when a loop began, that loop included. None is no limit."""
 
     loops: int | None
-    """This one included."""
     seconds: float | None
     usd: float | None
 
 
 @dataclass(frozen=True)
 class CallPlace:
-    """Where in a run a language model was asked. `loop` is None before the first loop."""
+    """Where in a run a language model was asked. `loop`: None before the first; `attempt`: of the code step."""
 
     loop: int | None
     step: StepName
     attempt: int = 0
-    """Of the code step."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
+    """What `loop` sees that is asking: the baseline and experiments in order of submission. Never a test score."""
 
     loop: int
-    """The loop that is asking."""
     seed: int
     direction: Direction
     baseline: Score | None
@@ -274,10 +292,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need, by the scenario's own model of itself.
-
-    As much disk must be free before the run and before each full stage.
-    """
+    """What a run will need. As much disk must be free before the run and before each full stage."""
 
     disk_mb: float
     memory_mb: float

@@ -139,8 +139,8 @@ def _asked_for(model: str, adapter: str | None, settings: Settings) -> tuple[str
 
 
 def _benchmark(name: str, settings: Settings) -> Benchmark:
+    from ftagent.contexts import hub_access
     from ftagent.evaluation.registry import resolve_benchmark
-    from ftagent.parts import hub_access
 
     return resolve_benchmark(name, hub_access(settings), settings.finetune.file_path.absolute())
 

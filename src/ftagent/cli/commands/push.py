@@ -31,7 +31,7 @@ def push(
     HF_ENDPOINT say as whom and where to.
     """
     from ftagent.cli.models import prepare_torch
-    from ftagent.parts import hub_access
+    from ftagent.contexts import hub_access
 
     access = hub_access(common(ctx).settings())
     if access.offline:
