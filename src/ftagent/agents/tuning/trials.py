@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ftagent.agents.space import defaults
 from ftagent.core import policy
 from ftagent.core.search_plan import SearchPlan
-from ftagent.core.types import Brief, Experiment, Files, Score, Trace
+from ftagent.core.types import Brief, Experiment, Files, Score, StageRecord, Trace
 from ftagent.search import Trial, halving
 
 _STOPPED = "stopped early:"
@@ -49,8 +50,9 @@ def known_of(brief: Brief, trace: Trace) -> list[Known]:
     plan, start = plan_of(brief), defaults(brief)
     found: list[Known] = []
     if brief.plan is not None and trace.baseline is not None:
-        trial = _trial(start, trace.baseline, {}, plan)
-        found.append(Known(None, trial, "finished", _objectives(trace.baseline, {}, plan)))
+        measured = _measured(trace.baseline_stages)
+        trial = _trial(start, trace.baseline, measured, plan)
+        found.append(Known(None, trial, "finished", _objectives(trace.baseline, measured, plan)))
     for experiment in trace.experiments:
         if not experiment.hypothesis.abandoned:
             found.append(_known(start, experiment, plan))
@@ -64,10 +66,12 @@ def best_of(brief: Brief, trace: Trace) -> Best:
     """By the posterior mean, as the run decides what to build on; within the constraints where anything is."""
     plan, start = plan_of(brief), defaults(brief)
     baseline = trace.baseline
-    if brief.plan is None or (baseline is not None and _violation(baseline, {}, plan) > 0):
+    if brief.plan is None or (
+        baseline is not None and _violation(baseline, _measured(trace.baseline_stages), plan) > 0
+    ):
         baseline = None
     scored = [e for e in trace.experiments if e.validation is not None]
-    allowed = [e for e in scored if _violation(e.validation, _measured(e), plan) == 0]
+    allowed = [e for e in scored if _violation(e.validation, _measured(e.stages), plan) == 0]
     ranks = policy.ranking(allowed, baseline, trace.direction)
     default = trace.baseline if brief.plan is not None else None
     if not ranks or ranks[0] is None:
@@ -102,7 +106,7 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
 
 
 def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> Known:
-    params, measured = {**start, **experiment.hypothesis.params}, _measured(experiment)
+    params, measured = {**start, **experiment.hypothesis.params}, _measured(experiment.stages)
     if experiment.validation is not None:
         trial = replace(_trial(params, experiment.validation, measured, plan), curve=experiment.curve)
         return Known(experiment.loop, trial, "finished", _objectives(experiment.validation, measured, plan))
@@ -115,9 +119,9 @@ def _trial(params: dict[str, Any], score: Score, measured: dict[str, float], pla
     return Trial(params, score.value, score.stderr, violation=_violation(score, measured, plan))
 
 
-def _measured(experiment: Experiment) -> dict[str, float]:
+def _measured(stages: Sequence[StageRecord]) -> dict[str, float]:
     """Seconds and peak memory (MB) of the full stages; what the environment does not tell is left out."""
-    full = [record.execution for record in experiment.stages if record.purpose == "full"]
+    full = [record.execution for record in stages if record.purpose == "full"]
     peaks = [execution.peak_mb for execution in full if execution.peak_mb is not None]
     found = {"seconds": sum(execution.seconds for execution in full)} if full else {}
     return {**found, "peak_mb": max(peaks)} if peaks else found
