@@ -124,7 +124,7 @@ class NoopScenario:
 def _plan(options: NoopOptions) -> SearchPlan | None:
     if not options.plan:
         return None
-    return SearchPlan(options.plan, options.sampler, options.keys, options.rounds)
+    return SearchPlan(options.plan, options.sampler, options.keys, options.rounds, interactive=True)
 
 
 def _read(predictions: Path) -> str:

@@ -19,6 +19,7 @@ from ftagent.core.types import Estimate
 from ftagent.environments.brokered import BrokeredEnvironment
 
 if TYPE_CHECKING:
+    from ftagent.core.options import Gate
     from ftagent.core.protocols import Agent, Environment, Scenario
     from ftagent.core.run_folder import RunFolder
     from ftagent.language import Language
@@ -146,6 +147,17 @@ def _assemble(
         lessons=lessons,
         memory=language.memory_of(settings, files_of(settings)),
     )
+
+
+def gated(built: Parts, interactive: bool | None, gate: Gate | None, note: Callable[[str], None]) -> Parts:
+    """`built`, asking `gate` between loops where that is wanted (None: as the plan says) and somebody is there."""
+    if gate is None:
+        if interactive:
+            note("--interactive: no terminal to ask at, so nobody is asked")
+        return built
+    plan = built.scenario.brief().plan
+    wanted = plan is not None and plan.interactive if interactive is None else interactive
+    return replace(built, options=replace(built.options, gate=gate)) if wanted else built
 
 
 def _asks(request: RunRequest, settings: Settings) -> bool:
