@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ftagent.agents.space import defaults
 from ftagent.core import policy
 from ftagent.core.search_plan import SearchPlan
-from ftagent.core.types import Brief, Experiment, Files, Score, StageRecord, Trace
+from ftagent.core.types import Brief, Experiment, Files, Score, Trace
 from ftagent.search import Trial, halving
 
 _STOPPED = "stopped early:"
@@ -50,7 +51,7 @@ def known_of(brief: Brief, trace: Trace) -> list[Known]:
     plan, start = plan_of(brief), defaults(brief)
     found: list[Known] = []
     if brief.plan is not None and trace.baseline is not None:
-        measured = _measured(trace.baseline_stages)
+        measured = policy.measured(trace.baseline, trace.baseline_stages)
         trial = _trial(start, trace.baseline, measured, plan)
         found.append(Known(None, trial, "finished", _objectives(trace.baseline, measured, plan)))
     for experiment in trace.experiments:
@@ -66,12 +67,10 @@ def best_of(brief: Brief, trace: Trace) -> Best:
     """By the posterior mean, as the run decides what to build on; within the constraints where anything is."""
     plan, start = plan_of(brief), defaults(brief)
     baseline = trace.baseline
-    if brief.plan is None or (
-        baseline is not None and _violation(baseline, _measured(trace.baseline_stages), plan) > 0
-    ):
+    if brief.plan is None or _violation(plan, policy.measured(baseline, trace.baseline_stages)):
         baseline = None
     scored = [e for e in trace.experiments if e.validation is not None]
-    allowed = [e for e in scored if _violation(e.validation, _measured(e.stages), plan) == 0]
+    allowed = [e for e in scored if not _violation(plan, policy.measured(e.validation, e.stages))]
     ranks = policy.ranking(allowed, baseline, trace.direction)
     default = trace.baseline if brief.plan is not None else None
     if not ranks or ranks[0] is None:
@@ -106,7 +105,8 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
 
 
 def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> Known:
-    params, measured = {**start, **experiment.hypothesis.params}, _measured(experiment.stages)
+    params = {**start, **experiment.hypothesis.params}
+    measured = policy.measured(experiment.validation, experiment.stages)
     if experiment.validation is not None:
         trial = replace(_trial(params, experiment.validation, measured, plan), curve=experiment.curve)
         return Known(experiment.loop, trial, "finished", _objectives(experiment.validation, measured, plan))
@@ -115,30 +115,16 @@ def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> K
     return Known(experiment.loop, trial, "stopped" if stopped else "failed")
 
 
-def _trial(params: dict[str, Any], score: Score, measured: dict[str, float], plan: SearchPlan) -> Trial:
-    return Trial(params, score.value, score.stderr, violation=_violation(score, measured, plan))
+def _trial(params: dict[str, Any], score: Score, measured: Mapping[str, float], plan: SearchPlan) -> Trial:
+    return Trial(params, score.value, score.stderr, violation=_violation(plan, measured))
 
 
-def _measured(stages: Sequence[StageRecord]) -> dict[str, float]:
-    """Seconds and peak memory (MB) of the full stages; what the environment does not tell is left out."""
-    full = [record.execution for record in stages if record.purpose == "full"]
-    peaks = [execution.peak_mb for execution in full if execution.peak_mb is not None]
-    found = {"seconds": sum(execution.seconds for execution in full)} if full else {}
-    return {**found, "peak_mb": max(peaks)} if peaks else found
+def _violation(plan: SearchPlan, measured: Mapping[str, float]) -> float:
+    """How far the constraints are exceeded, relative, in sum."""
+    return math.fsum(policy.excess(plan.constraints, measured).values())
 
 
-def _violation(score: Score | None, measured: dict[str, float], plan: SearchPlan) -> float:
-    """How far the constraints are exceeded, relative, in sum. What was not measured exceeds nothing."""
-    values = {**measured, **(score.details if score is not None else {})}
-    excess = 0.0
-    for constraint in plan.constraints:
-        over = values.get(constraint.name, constraint.at_most) - constraint.at_most
-        excess += max(0.0, over / (abs(constraint.at_most) or 1.0))
-    return excess
-
-
-def _objectives(score: Score, measured: dict[str, float], plan: SearchPlan) -> tuple[float, ...]:
-    values = {**measured, **score.details}
-    if any(objective.name not in values for objective in plan.objectives):
+def _objectives(score: Score, measured: Mapping[str, float], plan: SearchPlan) -> tuple[float, ...]:
+    if any(objective.name not in measured for objective in plan.objectives):
         return ()
-    return (score.value, *(values[objective.name] for objective in plan.objectives))
+    return (score.value, *(measured[objective.name] for objective in plan.objectives))
