@@ -49,15 +49,13 @@ def _check_modules(model: ResolvedModel) -> None:
     modules = _read(model.path / "modules.json", [])
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules if isinstance(module, dict)]
     if other := [kind for kind in kinds if kind not in MODULES]:
-        raise RequestError(
-            f"BASE_MODEL {model.name}: has a module {other[0]}; those of {', '.join(MODULES)} are trained"
-        )
+        raise RequestError(f"BASE_MODEL {model.name}: module {other[0]} is not supported; {', '.join(MODULES)} are")
     for module in modules:
         if str(module.get("type", "")).endswith("Pooling"):
             config = _read(model.path / str(module.get("path", "")) / "config.json", {})
-            modes = [key.removeprefix("pooling_mode_") for key, value in config.items()
-                     if key.startswith("pooling_mode_") and value is True] or [config.get("pooling_mode", "mean")]  # fmt: skip
-            modes = [str(mode).removesuffix("_token") for mode in modes]
+            chosen = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+            modes = [key.removeprefix("pooling_mode_").removesuffix("_token") for key in chosen]
+            modes = modes or [str(config.get("pooling_mode", "mean"))]
             if len(modes) != 1 or modes[0] not in POOLING:
                 raise RequestError(
                     f"BASE_MODEL {model.name}: pools by {' and '.join(modes)}; mean, cls, max or lasttoken are trained"

@@ -29,11 +29,7 @@ HUB_ID = "sentence-transformers/stsb"
 HELD_OUT = 200
 """Training pairs, at most, that no training sees and every training is looked at with."""
 Part = Literal["train", "validation", "test"]
-NAMES: dict[Part, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("dev", "validation", "valid"),
-    "test": ("test",),
-}
+NAMES: dict[Part, tuple[str, ...]] = {"train": ("train",), "validation": ("dev", "valid"), "test": ("test",)}
 """What a file's name has in it."""
 ORIGINAL = ("genre", "filename", "year", "old_index", "score", "sentence1", "sentence2")
 """Columns of the original release, whose files have no header."""
@@ -165,7 +161,7 @@ def _read_file(path: Path, part: Part) -> list[Pair]:
         names = list(ORIGINAL) if len(names) >= len(ORIGINAL) else ["sentence1", "sentence2", "score"]
     if missing := [name for name in ("sentence1", "sentence2", "score") if name not in names]:
         raise RequestError(f"{path}:1: has no column {missing[0]}; it has: {', '.join(names)}")
-    pairs = []
+    pairs: list[Pair] = []
     for number, values in enumerate(lines[1:] if header else lines, 2 if header else 1):
         if not any(values):
             continue

@@ -30,8 +30,8 @@ METRICS = "metrics.jsonl"
 SCRIPT = "train_stsb.py"
 SCRIPTS = (SCRIPT, "sentence_model.py")
 WRITTEN = (*SCRIPTS, JOB, PAIRS, METRICS, "memory.json")
-FILE_CONTRACT = """config.json: an object with every key of DEFAULT_CONFIG. Keys that may not be tuned keep their values,
-numbers outside their range are brought back into it. No other file: the training script is the same for all."""
+FILE_CONTRACT = """config.json: an object with every key of DEFAULT_CONFIG. Keys that may not be tuned keep their
+values, numbers outside their range are brought back into it. No other file: the script is the same for all."""
 
 
 class StsbTask:
@@ -58,10 +58,10 @@ class StsbTask:
         training, held_out = self.data.training
         counts = len(self.data.items("validation")), len(self.data.items("test"))
         return Described(
-            goal=f"Find the configuration with which {self.model.name}, fine-tuned on STS-B, predicts similarities that "
-            "agree best with people's: Spearman's rank correlation.",
-            data=f"{len(training)} training pairs ({self.defaults.stsb_train_split}), {len(held_out)} others to look at "
-            f"while training; measured on {counts[0]} dev and {counts[1]} sealed test pairs.",
+            goal=f"Find the configuration with which {self.model.name}, fine-tuned on STS-B, predicts similarities "
+            "that agree best with people's: Spearman's rank correlation.",
+            data=f"{len(training)} training pairs ({self.defaults.stsb_train_split}), {len(held_out)} others to look "
+            f"at while training; measured on {counts[0]} dev and {counts[1]} sealed test pairs.",
             file_contract=FILE_CONTRACT,
             details="AdamW, linear warm-up and decay, gradients clipped at 1. LOSS cosine: squared error of the cosine "
             "similarity; cosent: pairs of pairs in the wrong order. metrics.jsonl has loss and, every EVAL_STEPS, the "

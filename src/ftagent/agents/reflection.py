@@ -27,12 +27,13 @@ def _against(score: Score, other: Score | None, name: str) -> str:
     if other is None:
         return ""
     test = compare(other, score)
-    wins = sum(score.outcomes[key] > other.outcomes[key] for key in score.outcomes if key in other.outcomes)
-    losses = sum(score.outcomes[key] < other.outcomes[key] for key in score.outcomes if key in other.outcomes)
-    return (
-        f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}: "
-        f"{wins} items won, {losses} lost ({test.name}, p = {test.p_value:.3g})"
-    )
+    start = f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}"
+    if score.statistic != "mean":  # outcomes are predictions: none of them is won
+        return f"{start} ({test.name}, p = {test.p_value:.3g})"
+    sign = 1.0 if score.direction == "maximize" else -1.0
+    differences = [sign * (v - other.outcomes[key]) for key, v in score.outcomes.items() if key in other.outcomes]
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    return f"{start}: {wins} items won, {losses} lost ({test.name}, p = {test.p_value:.3g})"
 
 
 def _losses(experiment: Experiment) -> list[str]:

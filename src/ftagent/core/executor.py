@@ -116,9 +116,14 @@ class Executor:
         again = f"`ftagent resume {self._session.folder.path} --from {loop}:run` makes it again"
         return WorkspaceMissing(f"{path}: gone since loop {loop} ran; {again}")
 
-    def model(self, loop: int) -> Path:
-        """Where an experiment's weights lie."""
+    def model(self, loop: int | None) -> Path:
+        """Where an experiment's weights lie; None is the baseline's."""
         return self._session.folder.workspace(loop) / self._model_folder
+
+    def has_model(self, loop: int | None) -> bool:
+        """Whether `loop` trained something that is still there."""
+        workspace = Workspace(self._session.folder.workspace(loop))
+        return self._trained(loop) and workspace.exists(self._model_folder)
 
     def has_weights(self, loop: int) -> bool:
         """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
@@ -131,8 +136,10 @@ class Executor:
             return None
         return self.gone(leader.loop, self.model(leader.loop))
 
-    def _trained(self, loop: int) -> bool:
-        return any(record.purpose == "full" for record in self._session.state.experiments[loop].stages)
+    def _trained(self, loop: int | None) -> bool:
+        state = self._session.state
+        stages = state.baseline_stages if loop is None else state.experiments[loop].stages
+        return any(record.purpose == "full" for record in stages)
 
     def drop_weights(self, loop: int) -> None:
         """Delete an experiment's weights; everything else of it stays."""

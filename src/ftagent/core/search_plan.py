@@ -57,3 +57,5 @@ class SearchPlan:
     constraints: tuple[Constraint, ...] = ()
     stopping_file: str = "stopping.json"
     """Where an agent writes the rules of `halving` among an experiment's files."""
+    interactive: bool = False
+    """Whether a run on a terminal asks after each loop, where the command line does not say."""

@@ -87,6 +87,8 @@ class Hypothesis:
     """What was changed in it and why, such as a value that was clamped to its range."""
     abandoned: str = ""
     """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Of an agent that tunes: its place in the search, and what was decided for later loops (see agents/tuning)."""
 
 
 @dataclass(frozen=True)
@@ -237,9 +239,8 @@ class Experiment:
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
-    """(step, training loss) points of the full run, thinned."""
     curve: tuple[tuple[int, float], ...] = ()
-    """(step, live metric of `Halving`) points of the full run."""
+    """Points of the full run: (step, training loss), thinned, and (step, live metric of `Halving`)."""
 
     @property
     def validation(self) -> Score | None:
@@ -266,10 +267,9 @@ class CallPlace:
 
 @dataclass(frozen=True)
 class Trace:
-    """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
+    """What `loop` sees that is asking: the baseline and experiments in order of submission. Never a test score."""
 
     loop: int
-    """The loop that is asking."""
     seed: int
     direction: Direction
     baseline: Score | None
