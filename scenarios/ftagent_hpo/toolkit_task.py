@@ -69,8 +69,8 @@ class ToolkitTask:
     def describe(self) -> Described:
         told, brief = self.llm, self.llm.brief()
         return Described(
-            goal=f"Find the training configuration with which {told.model.name}, fine-tuned, has the best {self.metric} "
-            f"on {told.benchmark.name} ({told.benchmark.title}).",
+            goal=f"Find the training configuration with which {told.model.name}, fine-tuned, has the best "
+            f"{self.metric} on {told.benchmark.name} ({told.benchmark.title}).",
             data=brief.data,
             file_contract=f"{TRAIN}: keys of `python -m ftagent.toolkit.train`; the data script is the same for all.",
             details=brief.details,
