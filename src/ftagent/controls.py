@@ -88,10 +88,12 @@ def _run(
 ) -> bool:
     sampler = target.name
     # From the cache a trial would cost nothing, and the comparison would be one of caches.
-    asked = replace(request, agent="search", no_cache=True, controls=False, log_dir=str(target.path.parent), name=sampler)
+    asked = replace(
+        request, agent="search", no_cache=True, controls=False, log_dir=str(target.path.parent), name=sampler
+    )
     built = parts.build(asked, settings, observer.note)
     scenario: Any = Replanned(built.scenario, sampler)
-    options = replace(built.options, control=True)
+    options = replace(built.options, keep="none", control=True)
     agent = language.silent_agent(scenario.brief())
     built = replace(built, scenario=scenario, agent=agent, options=options, memory=None)
     target.path.mkdir(parents=True, exist_ok=True)

@@ -50,7 +50,14 @@ def resume(
         settings,
         json_,
         lambda observer, gate: app.resume(
-            folder.path, settings, observer, place=place, fork=fork, limits=limits, gate=gate, interactive=interactive,
-            with_controls=controls
+            folder.path,
+            settings,
+            observer,
+            place=place,
+            fork=fork,
+            limits=limits,
+            gate=gate,
+            interactive=interactive,
+            with_controls=controls,
         ),
     )
