@@ -131,9 +131,12 @@ def _assemble(
         lessons = tuple(recorded.read_record().get("lessons", ()))
     elif talk is not None:
         lessons = language.lessons_for(request, settings, brief, files_of(settings), note, embeds=not plan)
+    agent = talk.agent(name, brief, lessons, settings) if talk else language.silent_agent(brief)
+    if talk is not None and agent.name != name:
+        notes = [*notes, f"all parameters at once are for a sampler: --agent {name} narrows the space (hybrid)"]
     return Parts(
         scenario=scenario,
-        agent=talk.agent(name, brief, lessons, settings) if talk else language.silent_agent(brief),
+        agent=agent,
         environment=environment,
         options=_engine_options(request, settings),
         scenario_options=options.model_dump(mode="json"),

@@ -16,6 +16,7 @@ def reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome
     observations = [_against(outcome.score, trace.baseline, "the baseline")]
     if parent is not None:
         observations.append(_against(outcome.score, parent, f"its parent, loop {experiment.hypothesis.parent}"))
+    observations += outcome.score.notes
     observations += _losses(experiment)
     observations += _errors(outcome.score, parent or trace.baseline)
     advice = _advice(brief, experiment, outcome)

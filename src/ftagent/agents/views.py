@@ -53,7 +53,7 @@ def budget_words(left: Left | None) -> str:
 
 
 def space_section(space: Sequence[Parameter]) -> Section:
-    """Every parameter with its values, its default, what it does and costs; without these two where there is no room."""
+    """Every parameter: values, default, what it does and costs; without these two where there is no room."""
     if not space:
         return Section("space", ("(no parameters: everything is in the files)",))
     ranges = [f"- {parameter.name}: {_range(parameter)}" for parameter in space]

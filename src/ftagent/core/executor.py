@@ -196,19 +196,22 @@ def describe(execution: Execution) -> str:
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
                "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
-    hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
+    said = lines[-1].strip()[:300] if lines else "no output"
+    hint = said if execution.detail in ("", code) else execution.detail
     if execution.detail.startswith(("refused:", "stopped early:")):
         return f"{execution.stage}: {execution.detail}"
     return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"
 
 
 def _read_rows(path: Path, key: str) -> list[tuple[int, float]]:
-    points = []
+    """(step, value of `key`); with a minus before the key, its negative."""
+    points, sign = [], -1.0 if key.startswith("-") else 1.0
+    key = key.removeprefix("-")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                points.append((int(row["step"]), float(row[key])))
+                points.append((int(row["step"]), sign * float(row[key])))
             except (ValueError, KeyError, TypeError):
                 continue  # untrusted output: a line that does not tell the value tells nothing
     return points

@@ -133,6 +133,8 @@ class Stage:
     """Workspace files or folders that must exist afterwards, else the stage counts as failed."""
     reusable: bool = False
     """Whether an earlier result of the same command on the same workspace and mounts does as well as a new one."""
+    adapts: bool = False
+    """The command itself starts again, with less, what was killed for want of memory: then only its own end counts."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class Score:
     """Error category → number of items, for reflection; validation only."""
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
+    notes: tuple[str, ...] = ()
+    """What happened while it was measured that people should know, such as a batch that had to be lowered."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
@@ -185,7 +189,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": [*self.ci95]}
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,8 @@ class Experiment:
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
-    """(step, training loss) points of the full run, thinned."""
     curve: tuple[tuple[int, float], ...] = ()
-    """(step, live metric of `Halving`) points of the full run."""
+    """Points of the full run: (step, training loss), thinned, and (step, live metric of `Halving`)."""
 
     @property
     def validation(self) -> Score | None:
@@ -246,30 +249,27 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Left:
-    """What a run still had when a loop began. None is no limit."""
+    """What a run still had when a loop began, that loop included. None is no limit."""
 
     loops: int | None
-    """This one included."""
     seconds: float | None
     usd: float | None
 
 
 @dataclass(frozen=True)
 class CallPlace:
-    """Where in a run a language model was asked. `loop` is None before the first loop."""
+    """Where in a run a language model was asked. `loop`: None before the first; `attempt`: of the code step."""
 
     loop: int | None
     step: StepName
     attempt: int = 0
-    """Of the code step."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
+    """What `loop` sees that is asking: the baseline and experiments in order of submission. Never a test score."""
 
     loop: int
-    """The loop that is asking."""
     seed: int
     direction: Direction
     baseline: Score | None

@@ -1,4 +1,4 @@
-"""Who picks the numbers of the joint mode: our own sampler, or one of Optuna's, rebuilt from the trace each time."""
+"""Who picks the numbers of the joint mode: our own sampler, CMA-ES or one of Optuna's, rebuilt from the trace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from ftagent.agents.tuning import evolution
 from ftagent.agents.tuning.trials import Known
 from ftagent.core.errors import RequestError
 from ftagent.core.search_plan import SearchPlan
@@ -16,8 +17,6 @@ from ftagent.search import Trial, joint, pareto
 
 if TYPE_CHECKING:
     import optuna
-
-    Study = optuna.Study
 
 SAMPLERS = ("auto", "tpe", "gp", "cmaes", "random")
 _NEEDED = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
@@ -48,7 +47,11 @@ def sample(
         return _own(space, plan, direction, known, seed)
     tried = [_own_values(space, one.trial.params) for one in known]
     for attempt in range(_TRIES):
-        params = _optuna(space, plan, direction, known, f"{seed}/{len(known)}/{attempt}")
+        turn = f"{seed}/{len(known)}/{attempt}"
+        if plan.sampler == "cmaes":
+            params = evolution.suggest(space, direction, known, turn)
+        else:
+            params = _optuna(space, plan, direction, known, turn)
         if params not in tried:
             break
     return params
@@ -95,9 +98,7 @@ def _optuna(
         study = optuna.create_study(directions=directions, sampler=_sampler(plan, seed))
         for one in known:
             params = _own_values(space, one.trial.params)
-            if plan.sampler == "cmaes":
-                _repeat(study, distributions, one, params)
-            elif one.state == "running":
+            if one.state == "running":
                 study.enqueue_trial(params)
                 study.ask(distributions)
             else:
@@ -117,9 +118,6 @@ def _sampler(plan: SearchPlan, seed: str) -> optuna.samplers.BaseSampler:
             )
         case "gp":
             return optuna.samplers.GPSampler(seed=number, n_startup_trials=_STARTUP)
-        case "cmaes":
-            # The same sampler sees the run from its start at every proposal: its distribution moves with each trial.
-            return optuna.samplers.CmaEsSampler(seed=number, n_startup_trials=1, warn_independent_sampling=False)
         case _:
             return optuna.samplers.RandomSampler(seed=number)
 
@@ -142,22 +140,6 @@ def _frozen(
         intermediate_values=None if several else dict(one.trial.curve),
         constraints={"violation": one.trial.violation} if plan.constraints and values else None,
     )  # fmt: skip
-
-
-def _repeat(
-    study: Study, distributions: dict[str, optuna.distributions.BaseDistribution], one: Known, params: dict[str, Any]
-) -> None:
-    """Ask for a trial and tell its end, as the sampler's own record has to be made anew."""
-    import optuna
-
-    study.enqueue_trial(params)
-    trial = study.ask(distributions)
-    if one.state == "running":
-        return
-    if one.state == "finished" and one.trial.violation <= 0 and one.trial.value is not None:
-        study.tell(trial, one.trial.value)
-    else:
-        study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
 def distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:

@@ -85,10 +85,10 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
         return {}
     trials = [known.trial for known in known_of(brief, trace) if known.state != "running"]
     rungs = halving.stopping(trials, trace.direction, plan.halving.reduction, plan.halving.rungs)
-    bound = "at least" if trace.direction == "maximize" else "at most"
+    live = plan.halving.metric.removeprefix("-")  # a minus: its negative, which runs as the metric does
     rule = (
-        f"after each rung's step a trial goes on only while its {plan.halving.metric} is {bound} what the rung needs: "
-        f"among the best 1/{plan.halving.reduction:g} of the trials seen there, or as good as the best trial was"
+        f"a trial goes on after a rung's step only while its {live} is among the best "
+        f"1/{plan.halving.reduction:g} of the trials seen there, or as good as that of the best trial was"
         if rungs
         else "no trial is stopped: none was finished whose live metric could be compared"
     )
