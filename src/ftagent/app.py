@@ -198,8 +198,11 @@ def _compare(
         errors.extend([error] if error else [])
         return _is_over(session.state)
 
-    if controls.run_controls(folder, state, request, settings, observer, drive):
-        return ended, None
+    try:
+        if controls.run_controls(folder, state, request, settings, observer, drive):
+            return ended, None
+    except FtagentError as error:  # the run itself is over: it must be reported all the same
+        errors.append(error)
     return Ended("stopped"), errors[0] if errors else None
 
 

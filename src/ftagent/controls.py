@@ -93,7 +93,7 @@ def _run(
     )
     built = parts.build(asked, settings, observer.note)
     scenario: Any = Replanned(built.scenario, sampler)
-    options = replace(built.options, control=True)
+    options = replace(built.options, keep="none", control=True)
     agent = language.silent_agent(scenario.brief())
     built = replace(built, scenario=scenario, agent=agent, options=options, memory=None)
     target.path.mkdir(parents=True, exist_ok=True)

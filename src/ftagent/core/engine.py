@@ -59,7 +59,7 @@ class Engine:
 
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
-        if why := self._executor.leader_gone():
+        if not self._options.control and (why := self._executor.leader_gone()):
             self._session.observer.note(f"{why} unless a better one is found")
         self._keeper.tidy()
         try:
