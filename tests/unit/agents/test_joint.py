@@ -23,7 +23,7 @@ from ftagent.core.events import Limits
 from ftagent.core.policy import PolicyOptions
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.search_plan import Constraint, Halving, Objective, SearchPlan
-from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, Score, Split, StageRecord, Trace
+from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, Parameter, Score, Split, StageRecord, Trace
 from ftagent.environments.local import LocalEnvironment
 from ftagent_noop.scenario import NoopScenario
 from support import drive, noop, story
@@ -246,14 +246,14 @@ async def test_samplers_take_constraints_and_several_objectives(sampler: str) ->
 
 async def test_a_constraint_keeps_tpe_from_where_it_is_exceeded() -> None:
     """Large batches score best and are all over the limit."""
-    shares = []
-    for constraints in ((), (Constraint("memory", 3.0),)):
+    space, shares = (replace(SPACE[1], high=80),), []
+    for constraints in ((), (Constraint("memory", 30.0),)):
         plan = SearchPlan("joint", "tpe", constraints=constraints)
-        tuning = brief_of(BRIEF, plan, SPACE[1:2])
-        known = tuple(tried(n, {"batch": 1 + n % 8}, 0.1 + n % 8 / 10, memory=1.0 + n % 8) for n in range(24))
+        tuning = brief_of(BRIEF, plan, space)
+        known = tuple(tried(n, {"batch": 1 + 10 * (n % 8)}, 0.1 + n % 8 / 10, memory=10.0 * (n % 8)) for n in range(24))
         start = Trace(24, 0, "maximize", scored(tuning, 0.4, memory=4.0), known)
         found = [(await JointAgent(plan).propose(tuning, replace(start, seed=seed))).params for seed in range(20)]
-        shares.append(sum(params["batch"] <= 3 for params in found))
+        shares.append(sum(params["batch"] <= 35 for params in found))
     assert shares[1] > shares[0] + 5
 
 
@@ -310,6 +310,17 @@ async def test_the_rules_for_stopping_early_are_among_the_files(agent: Univariat
     assert set(await agent.code(brief_of(BRIEF, SearchPlan()), Trace(0, 0, "maximize", None), hypothesis)) == {
         "params.json"
     }
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+async def test_a_small_space_is_tried_once_and_then_there_is_nothing_more(brief: Brief, sampler: str) -> None:
+    plan = SearchPlan("joint", sampler)
+    space = (SPACE[2], Parameter("size", "int", default=1, low=1, high=3), SPACE[3])
+    tuning = brief_of(brief, plan, space)
+    trace = await play(JointAgent(plan), tuning, 6, lambda params: 0.5 + 0.1 * params["size"])
+    found = [experiment.hypothesis for experiment in trace.experiments]
+    assert len({repr(hypothesis.params) for hypothesis in found[:5]}) == 5
+    assert [hypothesis.abandoned for hypothesis in found] == [""] * 5 + ["every configuration was tried"]
 
 
 async def test_without_anything_tunable_the_loop_says_so() -> None:
