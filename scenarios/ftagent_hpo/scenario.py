@@ -142,10 +142,12 @@ def choose_task(config: HpoConfig, context: ScenarioContext) -> Task:
         from ftagent_hpo.script import ScriptTask
 
         return ScriptTask(config, context)
-    if context.space:
-        raise RequestError("--space: belongs to --script SCRIPT, which is missing")
     if context.benchmark.lower() not in ("", "stsb"):
-        raise RequestError(f"--benchmark {context.benchmark}: comes with a later version")
+        from ftagent_hpo.toolkit_task import ToolkitTask
+
+        return ToolkitTask(config, context)
+    if context.space:
+        raise RequestError("--space: belongs to --script SCRIPT or to --benchmark NAME, and neither is given")
     from ftagent_hpo.stsb_task import StsbTask
 
     return StsbTask(config, context)

@@ -234,7 +234,7 @@ def _told(item: Any, at: tuple[str, ...], layer: Layer, model: type[BaseModel]) 
     if item["type"] == "extra_forbidden":
         return f"{place}: {key}: {_unknown(path[-1], _keys(model, item['loc'][:-1]))}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    hint = _hint(str(item["input"]), _literals(item)) if item["type"] == "literal_error" else ""
+    hint = _hint(str(item["input"]), _literals(item), 0.5) if item["type"] == "literal_error" else ""
     return f"{place}: {key}: {message[0].lower()}{message[1:]}{_got(item)}{hint and f'; {hint}'}"
 
 
@@ -242,8 +242,8 @@ def _got(item: Any) -> str:
     return "" if item["type"] == "value_error" or isinstance(item["input"], dict) else f", not {item['input']!r}"
 
 
-def _hint(word: str, valid: Iterable[str]) -> str:
-    near = get_close_matches(word.lower(), list(valid), n=1, cutoff=0.5)
+def _hint(word: str, valid: Iterable[str], cutoff: float = 0.6) -> str:
+    near = get_close_matches(word.lower(), list(valid), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else ""
 
 

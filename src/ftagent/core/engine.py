@@ -197,7 +197,7 @@ class Engine:
             return
         async with self._step(loop, "feedback"):
             experiment, trace = self._experiment(loop), self._session.state.trace(loop, loop)
-            outcome = policy.judge(experiment, self._session.state.leader, trace.baseline, trace.direction)
+            outcome = policy.judge(experiment, self._session.state.leader, trace, self._options.policy)
             said = await self._agent.reflect(self._brief, trace, experiment, outcome)
             feedback = replace(said, decision=outcome.decision)
             path = self._session.folder.step(loop, "feedback", "feedback.json")

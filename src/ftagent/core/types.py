@@ -267,7 +267,7 @@ class CallPlace:
 
 @dataclass(frozen=True)
 class Trace:
-    """What `loop` sees that is asking: the baseline and experiments in order of submission. Never a test score."""
+    """What a step of `loop` sees: experiments in order of submission, those in flight. Never a test score."""
 
     loop: int
     seed: int
@@ -275,9 +275,9 @@ class Trace:
     baseline: Score | None
     experiments: tuple[Experiment, ...] = ()
     pending: tuple[Hypothesis, ...] = ()
-    """Submitted, still in flight (with `--parallel`)."""
     left: Left | None = None
-    """Of the budget, when this loop began."""
+    baseline_stages: tuple[StageRecord, ...] = ()
+    """Full ones, where the baseline is a configuration that was trained."""
 
 
 @dataclass(frozen=True)
