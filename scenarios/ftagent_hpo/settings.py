@@ -68,7 +68,7 @@ class AgentSettings(BaseModel):
         return SearchPlan(
             mode=self.mode, sampler=self.sampler, keys=self.max_priority_keys,
             rounds_per_parameter=self.rounds_per_param, priority=self.priority_keys, halving=halving,
-            objectives=self.objectives, constraints=self.constraints,
+            objectives=self.objectives, constraints=self.constraints, interactive=self.interactive_mode is not False,
         )  # fmt: skip
 
 
