@@ -35,9 +35,12 @@ class HpoOptions(BaseModel):
         if not path and Path(FILE).is_file():
             path = FILE
         documents = {path: _read(path, "-o config")} if path else {PACKAGED: packaged_text()}
-        for name, option in ((script, "--script"), (space, "--space")):
-            if name:
-                documents[name] = _read(name, option)
+        if script:
+            from ftagent_hpo.script_files import read_script_documents
+
+            return documents | read_script_documents(script, space)
+        if space:
+            documents[space] = _read(space, "--space")
         return documents
 
 

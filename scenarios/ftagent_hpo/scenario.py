@@ -111,6 +111,8 @@ class HpoScenario:
             seed, folder = self.task.seed + number, f"{CONFIRM_FOLDER}/{group}"
             found = self.task.train(candidate, group, seed, folder)
             found += self.task.predict(candidate, "validation", group, seed, folder)
+            if not found:
+                return []  # the task has no other seeds
             stages += [replace(stage, name=f"{stage.name}_{group}", purpose="predict") for stage in found]
             others = self._groups if group == self._groups[-1] else []
             stages.append(
@@ -137,11 +139,15 @@ class HpoScenario:
 def choose_task(config: HpoConfig, context: ScenarioContext) -> Task:
     """What the request names: a script, a benchmark, or else the built-in task. Raises RequestError."""
     if context.script:
-        raise RequestError("--script: comes with a later version")
-    if context.space:
-        raise RequestError("--space: belongs to --script SCRIPT, which is missing")
+        from ftagent_hpo.script import ScriptTask
+
+        return ScriptTask(config, context)
     if context.benchmark.lower() not in ("", "stsb"):
-        raise RequestError(f"--benchmark {context.benchmark}: comes with a later version")
+        from ftagent_hpo.toolkit_task import ToolkitTask
+
+        return ToolkitTask(config, context)
+    if context.space:
+        raise RequestError("--space: belongs to --script SCRIPT or to --benchmark NAME, and neither is given")
     from ftagent_hpo.stsb_task import StsbTask
 
     return StsbTask(config, context)

@@ -75,21 +75,26 @@ def _most(asked: Forecast | None) -> float | None:
 
 def _forecast(request: RunRequest, settings: Settings, built: Parts, brief: Brief) -> Forecast | None:
     """Calls, tokens and dollars; None for an agent that asks no model."""
+    from ftagent.agents.hybrid import HybridAgent
     from ftagent.agents.llm import LlmAgent
+    from ftagent.agents.tuning.adviser import LlmUnivariateAgent
     from ftagent.forecast import Plan as Asked
     from ftagent.forecast import forecast, past_loops
 
-    if built.language is None or not isinstance(built.agent, LlmAgent):
+    if built.language is None or not isinstance(built.agent, LlmAgent | LlmUnivariateAgent | HybridAgent):
         return None
     sizes, client = built.agent.prompt_tokens(brief), built.language.client
     models = {role: client.model(role).model for role in sizes}
+    loops = request.limits.loop_n
+    if loops is not None and isinstance(built.agent, HybridAgent):
+        loops = built.agent.asking_loops(loops)
     asked = Asked(
         scenario=request.scenario,
         models=models,
         prices={model: client.price(model) for model in models.values()},
         prompt_tokens=sizes,
         repairs=settings.finetune.coder_max_loop,
-        loops=request.limits.loop_n,
+        loops=loops,
         budget_usd=request.limits.budget_usd,
     )
     return forecast(asked, past_loops(Path(request.log_dir), asked))
