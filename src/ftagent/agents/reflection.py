@@ -84,6 +84,8 @@ def _failure(experiment: Experiment) -> list[str]:
 
 
 def _after_failure(failure: str) -> str:
+    if "stopped early" in failure:
+        return "another part of the space: from here it fell behind"
     if "out of memory" in failure:
         return "a smaller batch or shorter sequences"
     if "time limit" in failure:
