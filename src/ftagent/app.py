@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftagent import controls, parts, record
+from ftagent.concluding import conclude
 from ftagent.contexts import hub_access
 from ftagent.core import events
 from ftagent.core.documents import finished
@@ -23,7 +24,6 @@ from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
 from ftagent.core.state import State
-from ftagent.core.types import Candidate
 from ftagent.request import EvaluateRequest, RunRequest
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _drive(
             if request.controls and error is None and _is_over(session.state):
                 ended, error = _compare(folder, session.state, request, settings, observer, ended)
             document = finished(folder, session.state, ended.status, ended.limit)
-            report = _conclude(folder, session, document, built, request, observer)
+            report = conclude(folder, session, document, built, request, observer)
         finally:
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
@@ -198,8 +198,11 @@ def _compare(
         errors.extend([error] if error else [])
         return _is_over(session.state)
 
-    if controls.run_controls(folder, state, request, settings, observer, drive):
-        return ended, None
+    try:
+        if controls.run_controls(folder, state, request, settings, observer, drive):
+            return ended, None
+    except FtagentError as error:  # the run itself is over: it must be reported all the same
+        errors.append(error)
     return Ended("stopped"), errors[0] if errors else None
 
 
@@ -254,32 +257,6 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
         return Ended("stopped")
     finally:
         await built.close()
-
-
-def _conclude(
-    folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, request: RunRequest, observer: Observer
-) -> Path | None:
-    """Write what people read; returns the tuning report, if any. A full disk here loses nothing that is recorded."""
-    from ftagent.agents.memory import remember
-    from ftagent.report import write_card, write_report, write_tuning_report
-
-    report: Path | None = None
-    try:
-        folder.write_json(folder.path / "result.json", document)
-        if session.state.baseline_scores:
-            write_report(folder, session.state)
-        selected = session.state.selected
-        if folder.best.is_dir() and selected is not None and selected.loop is not None:
-            chosen = session.state.experiments[selected.loop]
-            candidate = Candidate(chosen.loop, chosen.files, chosen.hypothesis.params)
-            write_card(folder, session.state, built.scenario.stages(candidate, "full"))
-        if built.memory is not None:
-            remember(built.memory, session.state, folder, observer.note)
-        if session.state.status is not None and built.scenario.brief().plan is not None:
-            report = write_tuning_report(folder, session.state, request.report_lang, request.reports_dir)
-    except (StorageFull, OSError) as error:
-        observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
-    return report
 
 
 def _created(folder: RunFolder, request: RunRequest, built: Parts) -> events.Created:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftagent import language, parts, record
@@ -93,7 +92,7 @@ def _run(
     )
     built = parts.build(asked, settings, observer.note)
     scenario: Any = Replanned(built.scenario, sampler)
-    options = replace(built.options, control=True)
+    options = replace(built.options, keep="none", control=True)
     agent = language.silent_agent(scenario.brief())
     built = replace(built, scenario=scenario, agent=agent, options=options, memory=None)
     target.path.mkdir(parents=True, exist_ok=True)
@@ -115,7 +114,7 @@ def _begin(session: Session, main: State, limits: Limits) -> None:
     created = main.created
     assert created is not None
     if session.state.created is None:
-        session.record(replace(created, limits=limits, origin=str(Path(main.path))))
+        session.record(replace(created, limits=limits, origin=""))
     if "validation" not in session.state.baseline_scores:
         for stage in main.baseline_stages[len(session.state.baseline_stages) :]:
             if stage.split in (None, "validation"):

@@ -15,6 +15,7 @@ from ftagent.core.context import Hardware
 from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Limits
+from ftagent.core.policy import PolicyOptions
 from ftagent.core.types import Estimate
 from ftagent.environments.brokered import BrokeredEnvironment
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ftagent.core.options import Gate
     from ftagent.core.protocols import Agent, Environment, Scenario
     from ftagent.core.run_folder import RunFolder
+    from ftagent.core.types import Brief
     from ftagent.language import Language
     from ftagent.request import RunRequest
     from ftagent.settings import Settings
@@ -138,7 +140,7 @@ def _assemble(
         scenario=scenario,
         agent=agent,
         environment=environment,
-        options=_engine_options(request, settings),
+        options=_engine_options(request, settings, brief),
         scenario_options=options.model_dump(mode="json"),
         hardware=machine,
         notes=tuple(notes),
@@ -243,7 +245,7 @@ def _cached(environment: Environment, request: RunRequest, settings: Settings) -
     return CachedEnvironment(environment, cache) if isinstance(environment, Identified) else environment
 
 
-def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:
+def _engine_options(request: RunRequest, settings: Settings, brief: Brief) -> EngineOptions:
     semaphore = settings.loop.step_semaphore
     if isinstance(semaphore, int):
         # Unset means as many as there are loops in flight: `--parallel 2` is meant to run two at once.
@@ -256,4 +258,5 @@ def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:
         repairs=settings.finetune.coder_max_loop,
         keep=request.keep,
         step_limits=limits,
+        policy=PolicyOptions(constraints=brief.plan.constraints if brief.plan else ()),
     )

@@ -59,7 +59,7 @@ class Engine:
 
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
-        if why := self._executor.leader_gone():
+        if not self._options.control and (why := self._executor.leader_gone()):
             self._session.observer.note(f"{why} unless a better one is found")
         self._keeper.tidy()
         try:
@@ -197,7 +197,7 @@ class Engine:
             return
         async with self._step(loop, "feedback"):
             experiment, trace = self._experiment(loop), self._session.state.trace(loop, loop)
-            outcome = policy.judge(experiment, self._session.state.leader, trace.baseline, trace.direction)
+            outcome = policy.judge(experiment, self._session.state.leader, trace, self._options.policy)
             said = await self._agent.reflect(self._brief, trace, experiment, outcome)
             feedback = replace(said, decision=outcome.decision)
             path = self._session.folder.step(loop, "feedback", "feedback.json")

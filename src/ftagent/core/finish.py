@@ -42,7 +42,7 @@ class Finish:
         selected = self._session.state.selected
         if not self._options.control:
             self._keep_best(selected.loop if selected else None)
-        if self._options.keep == "none" or self._options.control:
+        if self._options.keep == "none":
             for experiment in self._session.state.experiments:
                 self._executor.drop_weights(experiment.loop)
         self._session.record(events.Finished(status))
@@ -54,9 +54,11 @@ class Finish:
         """
         state, options = self._session.state, self._options
         baseline = state.baseline_scores.get("validation")
-        if gone := self._executor.leader_gone():
+        if not options.control and (gone := self._executor.leader_gone()):
             raise gone
-        here = [e for e in state.experiments if e.validation and self._executor.has_weights(e.loop)]
+        here = [
+            e for e in state.experiments if e.validation and (options.control or self._executor.has_weights(e.loop))
+        ]
         near = policy.challengers(here, baseline, self._brief.direction, options.policy)
         rival = self._rival(near, baseline)
         if not options.control and len(near) + (rival is not None) > 1:

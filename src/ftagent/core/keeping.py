@@ -18,6 +18,7 @@ class Keeper:
         self._executor = executor
         self._keep = options.keep
         self._options = options.policy
+        self._control = options.control
         self._lists = brief.plan is not None
         self._keeping: list[int] | None = None
 
@@ -37,6 +38,9 @@ class Keeper:
 
     def _drop(self, loop: int) -> None:
         state = self._session.state
+        if self._control:
+            self._executor.drop_weights(loop)
+            return
         if self._keeping is None:
             self._keeping = [n for n in range(loop) if state.complete(n) and self._executor.has_weights(n)]
         held = [state.experiments[number] for number in (*self._keeping, loop)]

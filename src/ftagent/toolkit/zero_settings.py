@@ -97,7 +97,7 @@ def _checked(values: Mapping[str, Any], config: TrainConfig, stage: int) -> dict
     for key, value in values.items():
         # {"enabled": "auto"} of other trainers.
         if key in OURS and value != {}:
-            raise ToolkitError(f"{place}: {key}: leave it out; {OURS[key]} of the training's own keys say it")
+            raise ToolkitError(f"{place}: {key}: give the training's own keys instead: {OURS[key]}")
         if key not in OURS and key != SECTION:
             raise ToolkitError(f"{place}: {key}: is not supported; {SECTION} is")
     section = values.get(SECTION, {})

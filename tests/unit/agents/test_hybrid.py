@@ -14,8 +14,10 @@ import yaml
 from ftagent.agents.hybrid import HybridAgent
 from ftagent.agents.tuning.samplers import SAMPLERS
 from ftagent.core.calls import Calls
+from ftagent.core.check import static_check
 from ftagent.core.search_plan import SearchPlan
 from ftagent.core.types import Brief
+from support.tiny_scenario import tiny_scenario
 from support.tuning import SPACE, brief_of, play, start_of
 from unit.agents.conftest import fenced
 from unit.llm.conftest import Counting, client
@@ -159,3 +161,22 @@ async def test_without_a_plan_the_first_loop_is_the_default_configuration(brief:
     assert 5e-5 <= second.params["rate"] <= 5e-4
     assert second.parent == 0
     assert backend.requests[0].place.loop == 0
+
+
+async def test_it_works_for_the_llm_scenario_with_files_from_its_templates(tmp_path: Path, made: Made) -> None:
+    llm = tiny_scenario(tmp_path).brief()
+    reply = structure(important=["learning_rate", "rank"],
+                      ranges=[{"parameter": "learning_rate", "low": 1e-3, "high": 2e-3}])  # fmt: skip
+    agent, _ = made({0: reply})
+    agent.check(llm)
+    shares = iter((0.3, 0.4, 0.35))
+    trace = await play(agent, llm, 3, lambda params: next(shares), start_of(llm, lambda params: 0.2))
+    first, second, third = trace.experiments
+    assert first.hypothesis.params == {p.name: llm.baseline_params.get(p.name, p.default) for p in llm.space}
+    for experiment in (second, third):
+        params = experiment.hypothesis.params
+        assert 1e-3 <= params["learning_rate"] <= 2e-3
+        changed = {name for name in params if params[name] != first.hypothesis.params[name]}
+        assert changed <= {"learning_rate", "rank"}
+        assert experiment.files == llm.render(params)
+        assert static_check(experiment.files, llm.required_files, frozenset(), llm.reserved_files) is None

@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 
+from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.agents.tuning.joint import JointAgent
 from ftagent.agents.tuning.samplers import SAMPLERS
 from ftagent.agents.tuning.trials import best_of, known_of
 from ftagent.agents.tuning.univariate import UnivariateAgent
+from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Limits
+from ftagent.core.policy import PolicyOptions
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.search_plan import Constraint, Halving, Objective, SearchPlan
-from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, StageRecord, Trace
+from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, Score, Split, StageRecord, Trace
+from ftagent.environments.local import LocalEnvironment
+from ftagent_noop.scenario import NoopScenario
 from support import drive, noop, story
 from support.tuning import SPACE, brief_of, play, scored, start_of
 
@@ -144,6 +149,66 @@ def test_what_exceeds_a_constraint_is_told_and_is_not_the_best(constraint: Const
     best = best_of(tuning, trace)
     assert best.loop == (None if violation else 0)
     assert best.params["batch"] == (4 if violation else 8)
+
+
+def test_what_exceeds_a_constraint_is_neither_accepted_nor_recommended(tmp_path: Path) -> None:
+    options = EngineOptions(policy=PolicyOptions(constraints=(Constraint("cost", 0.6),)))
+
+    class Costly(NoopScenario):
+        """The larger x, the more it costs."""
+
+        async def score(self, predictions: Path, split: Split) -> Score:
+            found = await super().score(predictions, split)
+            return replace(found, details={"cost": json.loads((predictions / "params.json").read_text())["x"]})
+
+    made = noop(tmp_path, items=400, plan="joint")
+    acts = ScriptedAgent([Act({"x": 0.5, "mode": "better"}), Act({"x": 0.7, "mode": "better"})])
+    drive(tmp_path / "run", Costly(made.options, made.context), acts, limits=Limits(loop_n=2), options=options)
+    state = RunFolder(tmp_path / "run").state()
+    first, second = state.experiments
+    assert first.validation is not None
+    assert second.validation is not None
+    assert second.validation.value > first.validation.value + 0.1
+    assert second.feedback is not None
+    assert second.feedback.decision == "reject"
+    assert second.feedback.reason == "cost is 0.7, at most 0.6 is allowed"
+    assert state.selected is not None
+    assert state.selected.loop == 0
+
+
+def test_the_seconds_and_the_memory_of_the_baseline_count() -> None:
+    plan = SearchPlan("joint", constraints=(Constraint("seconds", 4.0),), objectives=(Objective("peak_mb"),))
+    tuning = brief_of(BRIEF, plan)
+    execution = Execution("train", "ok", 5.0, peak_mb=300.0)
+    trained = (StageRecord("full", None, 0, execution),)
+    made = tried(0, {"batch": 8}, 0.4)
+    trace = Trace(1, 0, "maximize", scored(tuning, 0.5), (made,), baseline_stages=trained)
+    known = known_of(tuning, trace)
+    assert known[0].objectives == (0.5, 300.0)
+    assert known[0].trial.violation == pytest.approx(0.25)
+    assert best_of(tuning, trace).loop == 0
+
+
+class Watching(JointAgent):
+    """Keeps the traces that it is shown."""
+
+    def __init__(self, plan: SearchPlan) -> None:
+        super().__init__(plan)
+        self.traces: list[Trace] = []
+
+    async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
+        self.traces.append(trace)
+        return await super().propose(brief, trace)
+
+
+def test_a_configuration_that_is_the_baseline_is_trained_and_its_seconds_are_seen(tmp_path: Path) -> None:
+    agent = Watching(SearchPlan("joint"))
+    scenario = noop(tmp_path, stages=1, plan="joint", items=50)
+    drive(tmp_path / "run", scenario, agent, LocalEnvironment(), limits=Limits(loop_n=2))
+    drive(tmp_path / "run", scenario, agent, LocalEnvironment(), limits=Limits(loop_n=3))
+    names = [[(one.purpose, one.split, one.execution.stage) for one in trace.baseline_stages] for trace in agent.traces]
+    assert names == [[("full", None, "work")]] * 3
+    assert agent.traces[0].baseline_stages[0].execution.seconds > 0
 
 
 async def test_the_univariate_agent_goes_on_from_what_keeps_the_constraints() -> None:

@@ -170,7 +170,7 @@ def test_what_deepspeed_itself_refuses_is_one_line(tiny: Path, tmp_path: Path, w
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({"zero_optimization": {"reduce_bucket_size": -1}}))
     wanted = config(tiny, tmp_path, strategy="deepspeed-zero2", deepspeed_config=str(path))
-    with pytest.raises(ToolkitError, match=r"^deepspeed: .*reduce_bucket_size") as error:
+    with pytest.raises(ToolkitError, match=r"^deepspeed: reduce_bucket_size: Input .*, not -1$") as error:
         launch(wanted, 2, False, lambda record: None)
     assert "\n" not in str(error.value)
     assert error.value.exit_code == 2
@@ -225,9 +225,9 @@ def test_a_file_wins_over_the_preset_and_what_others_fill_in_does_not(tiny: Path
         ),
         (
             '{"optimizer": {"type": "Adam"}}',
-            r"optimizer: leave it out; learning_rate, weight_decay and adam_\* of the .*",
+            r"optimizer: give the training's own keys instead: learning_rate, .*",
         ),
-        ('{"gradient_clipping": 1.0}', r"gradient_clipping: leave it out; max_grad_norm of the training's own keys .*"),
+        ('{"gradient_clipping": 1.0}', r"gradient_clipping: give the training's own keys instead: max_grad_norm"),
         ('{"curriculum_learning": {}}', r"curriculum_learning: is not supported; zero_optimization is"),
         (
             '{"zero_optimization": {"offload_optimizer": {"device": "nvme"}}}',

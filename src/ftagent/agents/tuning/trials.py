@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -49,8 +51,9 @@ def known_of(brief: Brief, trace: Trace) -> list[Known]:
     plan, start = plan_of(brief), defaults(brief)
     found: list[Known] = []
     if brief.plan is not None and trace.baseline is not None:
-        trial = _trial(start, trace.baseline, {}, plan)
-        found.append(Known(None, trial, "finished", _objectives(trace.baseline, {}, plan)))
+        measured = policy.measured(trace.baseline, trace.baseline_stages)
+        trial = _trial(start, trace.baseline, measured, plan)
+        found.append(Known(None, trial, "finished", _objectives(trace.baseline, measured, plan)))
     for experiment in trace.experiments:
         if not experiment.hypothesis.abandoned:
             found.append(_known(start, experiment, plan))
@@ -64,10 +67,10 @@ def best_of(brief: Brief, trace: Trace) -> Best:
     """By the posterior mean, as the run decides what to build on; within the constraints where anything is."""
     plan, start = plan_of(brief), defaults(brief)
     baseline = trace.baseline
-    if brief.plan is None or (baseline is not None and _violation(baseline, {}, plan) > 0):
+    if brief.plan is None or _violation(plan, policy.measured(baseline, trace.baseline_stages)):
         baseline = None
     scored = [e for e in trace.experiments if e.validation is not None]
-    allowed = [e for e in scored if _violation(e.validation, _measured(e), plan) == 0]
+    allowed = [e for e in scored if not _violation(plan, policy.measured(e.validation, e.stages))]
     ranks = policy.ranking(allowed, baseline, trace.direction)
     default = trace.baseline if brief.plan is not None else None
     if not ranks or ranks[0] is None:
@@ -102,7 +105,8 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
 
 
 def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> Known:
-    params, measured = {**start, **experiment.hypothesis.params}, _measured(experiment)
+    params = {**start, **experiment.hypothesis.params}
+    measured = policy.measured(experiment.validation, experiment.stages)
     if experiment.validation is not None:
         trial = replace(_trial(params, experiment.validation, measured, plan), curve=experiment.curve)
         return Known(experiment.loop, trial, "finished", _objectives(experiment.validation, measured, plan))
@@ -111,30 +115,16 @@ def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> K
     return Known(experiment.loop, trial, "stopped" if stopped else "failed")
 
 
-def _trial(params: dict[str, Any], score: Score, measured: dict[str, float], plan: SearchPlan) -> Trial:
-    return Trial(params, score.value, score.stderr, violation=_violation(score, measured, plan))
+def _trial(params: dict[str, Any], score: Score, measured: Mapping[str, float], plan: SearchPlan) -> Trial:
+    return Trial(params, score.value, score.stderr, violation=_violation(plan, measured))
 
 
-def _measured(experiment: Experiment) -> dict[str, float]:
-    """Seconds and peak memory (MB) of the full stages; what the environment does not tell is left out."""
-    full = [record.execution for record in experiment.stages if record.purpose == "full"]
-    peaks = [execution.peak_mb for execution in full if execution.peak_mb is not None]
-    found = {"seconds": sum(execution.seconds for execution in full)} if full else {}
-    return {**found, "peak_mb": max(peaks)} if peaks else found
+def _violation(plan: SearchPlan, measured: Mapping[str, float]) -> float:
+    """How far the constraints are exceeded, relative, in sum."""
+    return math.fsum(policy.excess(plan.constraints, measured).values())
 
 
-def _violation(score: Score | None, measured: dict[str, float], plan: SearchPlan) -> float:
-    """How far the constraints are exceeded, relative, in sum. What was not measured exceeds nothing."""
-    values = {**measured, **(score.details if score is not None else {})}
-    excess = 0.0
-    for constraint in plan.constraints:
-        over = values.get(constraint.name, constraint.at_most) - constraint.at_most
-        excess += max(0.0, over / (abs(constraint.at_most) or 1.0))
-    return excess
-
-
-def _objectives(score: Score, measured: dict[str, float], plan: SearchPlan) -> tuple[float, ...]:
-    values = {**measured, **score.details}
-    if any(objective.name not in values for objective in plan.objectives):
+def _objectives(score: Score, measured: Mapping[str, float], plan: SearchPlan) -> tuple[float, ...]:
+    if any(objective.name not in measured for objective in plan.objectives):
         return ()
-    return (score.value, *(values[objective.name] for objective in plan.objectives))
+    return (score.value, *(measured[objective.name] for objective in plan.objectives))

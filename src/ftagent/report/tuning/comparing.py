@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ftagent.core.types import Score
 from ftagent.report.markup import plain, table
 from ftagent.report.text import clock
+from ftagent.report.tuning.rounds import subject
 from ftagent.report.tuning.study import Study
 from ftagent.report.tuning.texts import TEXTS, Words
 
@@ -46,7 +47,7 @@ def _row(arm: Study, name: str, after: Sequence[int], say: Words) -> list[str]:
     gain = f"{last.value - base.value:+.4f}" if last and base else "-"
     first = next((n for n, score in enumerate(scores) if score is last), None)
     trained = sum(one.measured.get("seconds", 0.0) for one in arm.rounds if one.loop is not None)
-    when = "-" if first is None else say("default") if first == 0 else str(first)
+    when = "-" if first is None else subject(arm.rounds[first].loop, say)
     return [name, *cells, say.score(last), gain, when, clock(trained)]
 
 

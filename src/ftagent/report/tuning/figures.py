@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftagent.core.types import Score
 from ftagent.report.figures import BASE, CHOSEN, FAILED, POINT, new_figure
 from ftagent.report.tuning.comparing import best_so_far
 from ftagent.report.tuning.study import Round, Study
@@ -61,12 +62,21 @@ def _best(study: Study, controls: Sequence[Study]) -> Figure | None:
     if lost:
         at_edge = axes.get_xaxis_transform()
         axes.plot(lost, [0.0] * len(lost), "x", color=FAILED, transform=at_edge, clip_on=False, label="no score")
+    axes.set_ylim(*_heights([score for _, score in scored]))
     axes.set_xlabel("loop")
     axes.set_ylabel(study.metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(lambda place, _: "default" if place == _DEFAULT else f"{place:.0f}")
     axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def _heights(scores: Sequence[Score]) -> tuple[float, float]:
+    """Room for the intervals, but for wide ones no more than the scores themselves take."""
+    low, high = min(score.value for score in scores), max(score.value for score in scores)
+    room = 1.5 * (high - low) or 0.05 * abs(high) or 0.05
+    bottom = max(low - room, min(score.ci95[0] for score in scores) - 0.1 * room)
+    return bottom, min(high + room, max(score.ci95[1] for score in scores) + 0.1 * room)
 
 
 def _place(one: Round) -> int:

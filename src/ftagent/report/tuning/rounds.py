@@ -69,9 +69,7 @@ def _bound(value: float | None) -> str:
 def _how(study: Study, say: Words) -> list[str]:
     plan = study.tuning.plan
     told = [say(f"search_{plan.mode}", keys=plan.keys, rounds=plan.rounds_per_parameter, sampler=code(plan.sampler))]
-    decided = next(
-        (h for item in study.state.experiments if (h := getattr(item.hypothesis, "plan", {})).get("keys")), {}
-    )
+    decided = next((decided for item in study.state.experiments if (decided := item.hypothesis.plan).get("keys")), {})
     if decided:
         told.append(say("priority", keys=say.listed([code(str(key)) for key in decided["keys"]])))
     if decided.get("why"):

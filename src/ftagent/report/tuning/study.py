@@ -184,7 +184,7 @@ def _stop(record: StageRecord) -> str:
 
 
 def _notes(score: Score | None) -> tuple[str, ...]:
-    return tuple(getattr(score, "notes", ()))
+    return score.notes if score is not None else ()
 
 
 def _measured(stages: list[StageRecord] | tuple[StageRecord, ...]) -> dict[str, float]:

@@ -139,7 +139,7 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "random": ("random search", "随机搜索"),
     "tpe": ("Optuna TPE", "Optuna TPE"),
     "gain": ("gain over the default", "较默认配置的提升"),
-    "first_best": ("reached in round", "达到该得分的轮次"),
+    "first_best": ("reached by", "达到该得分的轮次"),
     "training_time": ("training time", "训练用时"),
     "after": ("after {n}", "{n} 轮后"),
     "controls_open": ("Not finished: {names}; `ftagent resume` goes on with them.",
