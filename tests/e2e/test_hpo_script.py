@@ -51,7 +51,7 @@ def test_the_script_of_the_guide_is_tuned_with_early_stops(tmp_path: Path, ftage
 SPACE = """\
 metric: {name: accuracy}
 parameters:
-  mode: {type: choice, choices: [good, better, silent, nan, text, other], default: good}
+  mode: {type: choice, choices: [good, better, silent, nan, text, other, crash], default: good}
 """
 MODES = """
 import json, math, os, sys
@@ -62,12 +62,15 @@ if mode in written:
     json.dump({"accuracy": written[mode]}, open("metrics.json", "w"))
 elif mode == "other":
     json.dump({"acc": 0.9}, open("metrics.json", "w"))
+elif mode == "crash":
+    raise ValueError("no such mode")
 """
 REASONS = {
     "silent": "no score: train.py ended well and wrote neither metrics.json nor metrics.jsonl with 'accuracy'",
     "nan": "no score: metrics.json: accuracy is nan, which is no finite number",
     "text": 'no score: metrics.json: accuracy is "0.7", which is no number',
     "other": "no score: train.py wrote no 'accuracy': metrics.json has acc",
+    "crash": "train: exit code 1: ValueError: no such mode",
 }
 
 
@@ -79,8 +82,8 @@ def write(folder: Path, script: str, space: str) -> None:
 @pytest.mark.timeout(300)
 def test_trials_without_a_score_are_marked_and_the_run_goes_on(tmp_path: Path, ftagent: Ftagent) -> None:
     write(tmp_path, MODES, SPACE + "pass: environment\n")
-    finished = ftagent(*RUN, "--loop-n", "8", "-o", "MODE=joint", "-o", "SAMPLER=random")[-1]
-    assert (finished["status"], finished["loops"]) == ("completed", 8)
+    finished = ftagent(*RUN, "--loop-n", "10", "-o", "MODE=joint", "-o", "SAMPLER=random")[-1]
+    assert (finished["status"], finished["loops"]) == ("completed", 10)
     reasons = {e["hypothesis"]["params"]["mode"]: e["feedback"]["reason"] for e in shown(ftagent)}
     failed = {mode: reason for mode, reason in reasons.items() if mode in REASONS}
     assert len(failed) >= 2
@@ -95,7 +98,7 @@ def test_a_metric_that_one_seed_lacks_marks_the_trial(tmp_path: Path, ftagent: F
     if given["mode"] == "good" or given["seed"] != 1:
         json.dump({"accuracy": 0.5 + given["seed"] / 100}, open("metrics.jsonl", "w"))
     """.replace("\n    ", "\n")
-    space = SPACE.replace("[good, better, silent, nan, text, other]", "[good, bad]")
+    space = SPACE.replace("[good, better, silent, nan, text, other, crash]", "[good, bad]")
     write(tmp_path, script, space + "pass: json\nseed: {name: seed, repeats: 3}\n")
     finished = ftagent(*RUN, "--loop-n", "1")[-1]
     assert (finished["status"], finished["baseline"]["validation"]["n"]) == ("completed", 3)
