@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,3 +158,24 @@ def test_a_tuned_run_is_replayed(ftagent: CommandLine, execute: tuple[str, ...])
     assert ftagent(*JOINT).code == 0
     answer = ftagent("replay", "t", *execute)
     assert answer.code == 0, answer.out + answer.err
+
+
+def test_an_interrupt_in_a_control_leaves_a_report_and_can_be_resumed(ftagent: CommandLine, tmp_path: Path) -> None:
+    words = [*JOINT, "--controls", "-o", "sleep=0.5"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftagent", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "controls/random" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    assert "ftagent resume log/t" in out
+    (report,) = (tmp_path / "log/t/docs/reports").glob("*.md")
+    assert "Not finished: random search" in report.read_text()
+    assert RunFolder(tmp_path / "log/t").state().status == "completed"
+    answer = ftagent("resume", "t")
+    assert answer.code == 0, answer.err
+    assert RunFolder(tmp_path / "log/t/controls/tpe").state().status == "completed"
