@@ -75,7 +75,7 @@ def model() -> str:
 
 def deepspeed_python() -> Path:
     """The interpreter of the environment that has DeepSpeed, too."""
-    return Path(sys.executable).parents[1] / "deepspeed" / "bin" / "python"
+    return Path(sys.prefix) / "deepspeed" / "bin" / "python"
 
 
 @functools.cache

@@ -55,7 +55,8 @@ class AgentSettings(BaseModel):
     def _constraints(cls, value: object) -> object:
         if not isinstance(value, Mapping):
             return value if isinstance(value, tuple) else _refuse("must be a mapping such as seconds: 60")
-        return [{"name": str(name), "at_most": most} for name, most in value.items()]
+        # As the model is, so are the records in it validated by names in capitals.
+        return [{"NAME": str(name), "AT_MOST": most} for name, most in value.items()]
 
     def plan(self, live_metric: str = "") -> SearchPlan:
         """For the brief. Raises ValueError for early stopping without a live metric."""
@@ -78,11 +79,11 @@ def setting_names() -> list[str]:
 
 def _objective(one: Any) -> Any:
     if isinstance(one, str):
-        return {"name": one}
+        return {"NAME": one}
     if isinstance(one, Mapping) and len(one) == 1 and "name" not in one:
         ((name, direction),) = one.items()
-        return {"name": str(name), "direction": direction}
-    return one
+        return {"NAME": str(name), "DIRECTION": direction}
+    return {str(key).upper(): value for key, value in one.items()} if isinstance(one, Mapping) else one
 
 
 def _refuse(why: str) -> Any:

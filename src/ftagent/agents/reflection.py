@@ -10,6 +10,8 @@ _FLAT = 0.02
 
 def reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome) -> Feedback:
     """Feedback with computed observations and the advice that follows from them."""
+    if experiment.hypothesis.abandoned:
+        return Feedback("failed", outcome.failure, (), "nothing was tried: ask for a proposal again")
     if outcome.score is None:
         return Feedback("failed", outcome.failure, tuple(_failure(experiment)), _after_failure(outcome.failure))
     parent = next((e.validation for e in trace.experiments if e.loop == experiment.hypothesis.parent), None)
@@ -84,6 +86,8 @@ def _failure(experiment: Experiment) -> list[str]:
 
 
 def _after_failure(failure: str) -> str:
+    if "stopped early" in failure:
+        return "other values: with these it could not win any more"
     if "out of memory" in failure:
         return "a smaller batch or shorter sequences"
     if "time limit" in failure:

@@ -128,6 +128,8 @@ def challengers(
 def within_noise(one: Score, other: Score) -> bool:
     """Whether two scores differ by at most two standard errors of their difference, paired where they share items."""
     difference = abs(one.value - other.value)
+    if one.statistic == "runs" and min(one.n, other.n) == 1:
+        return True  # a single training does not tell its noise
     return difference == 0 or difference <= 2 * _paired_error(one, other)
 
 

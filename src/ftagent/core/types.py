@@ -169,9 +169,9 @@ class Score:
     direction: Direction = "maximize"
     samples: int = 1
     outcomes: dict[str, float] = field(default_factory=dict)
-    statistic: Literal["mean", "spearman"] = "mean"
-    """What `value` is of the outcomes. `spearman`: their rank correlation with `references`, averaged over the groups
-    that ids GROUP/ITEM name (one for each seed); outcomes are then predictions."""
+    statistic: Literal["mean", "item_mean", "runs", "spearman"] = "mean"
+    """What `value` is of the outcomes. `item_mean`: ids are GROUP/ITEM, an item is measured in each group (seed).
+    `runs`: an outcome is a whole training. `spearman`: outcomes are predictions of `references`, ids as before."""
     references: dict[str, float] = field(default_factory=dict)
     """The gold values, by the same ids."""
     details: dict[str, float] = field(default_factory=dict)

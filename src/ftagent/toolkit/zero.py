@@ -69,8 +69,7 @@ def put(tensor: Any, parameter: Any) -> None:
 
     if is_in_parts(parameter):
         with deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
-            if parameter.numel():
-                parameter.copy_(tensor)
+            parameter.copy_(tensor)
         deepspeed.utils.safe_set_local_fp32_param(parameter, _own_part(tensor, parameter))
     else:
         parameter.copy_(tensor)
@@ -119,11 +118,16 @@ def start_zero(model: Any, wrapped: Any, settings: Mapping[str, Any]) -> Zero:
     Raises ToolkitError for settings that DeepSpeed refuses.
     """
     import deepspeed
+    from pydantic import ValidationError
 
     with quiet():
         try:
             engine, *_ = deepspeed.initialize(model=model, optimizer=wrapped, config=dict(settings))
-        except ValueError as error:  # of its own model of the settings, and of pydantic's
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            key = ".".join(str(part) for part in wrong["loc"])
+            raise ToolkitError(f"deepspeed: {key}: {wrong['msg']}, not {wrong['input']!r}") from error
+        except (ValueError, AssertionError) as error:  # settings that do not go together
             raise ToolkitError(f"deepspeed: {' '.join(str(error).split())[:300]}") from error
     return Zero(Passes(engine), ZeroOptimizer(engine, wrapped))
 

@@ -170,6 +170,7 @@ async def test_the_model_gives_keys_base_and_first_value_in_one_call(brief: Brie
     asked = backend.requests[1].messages[-1].content
     assert "This round tunes rate (round 2 of 3" in asked
     assert "rate = 0.0001: accuracy" in asked
+    assert "they matter" not in second.reason
     assert "output = out (protected)" in asked
 
 

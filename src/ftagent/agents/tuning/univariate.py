@@ -82,7 +82,7 @@ class UnivariateAgent:
         except Abandoned as error:
             return Hypothesis("no usable proposal", str(error), abandoned=str(error))
         params, suggested = _params(brief, trace, turn, advice, draft)
-        made = _in_words(brief, plan, turn, params, advice if suggested else None)
+        made = _in_words(brief, plan.why if first else "", turn, params, advice if suggested else None)
         record = rounds.record(plan, turn, first, plan_of(brief).rounds_per_parameter)
         return replace(made, notes=tuple(draft.notes), plan=record)
 
@@ -192,7 +192,7 @@ def _number(brief: Brief, trace: Trace, turn: Round) -> Any:
     return univariate.suggest(brief.space, trace.direction, trials, turn.key, values, left, trace.seed)
 
 
-def _in_words(brief: Brief, plan: Decided, turn: Round, params: dict[str, Any], advice: Advice | None) -> Hypothesis:
+def _in_words(brief: Brief, plan: str, turn: Round, params: dict[str, Any], advice: Advice | None) -> Hypothesis:
     start, key = turn.start, turn.key
     before = start.params.get(key)
     ordinal = _ORDINALS[turn.sweep - 1] if turn.sweep <= len(_ORDINALS) else f"{turn.sweep}th "
@@ -207,7 +207,7 @@ def _in_words(brief: Brief, plan: Decided, turn: Round, params: dict[str, Any], 
         else f"a first value of {key}"
     )
     reason = " ".join(advice.reason.split()).rstrip(".") if advice and advice.reason.strip() else own
-    why = f" Plan: {' '.join(plan.why.split()).rstrip('.')}." if turn.number == turn.sweep == 1 and plan.why else ""
+    why = f" Plan: {' '.join(plan.split()).rstrip('.')}." if plan else ""
     return Hypothesis(
         title=f"{key} {moved} ({where})" + (f"; base: {base}" if base else ""),
         reason=f"{reason}; {words.evidence(brief, start)}.{why}",
