@@ -183,6 +183,8 @@ class Words:
         if score is None:
             return self("missing")
         low, high = score.ci95
+        if score.n == 1 and low == high:
+            return f"{number(score.value)} (n 1)"
         return self("interval", value=number(score.value), low=number(low), high=number(high))
 
     def sentences(self, *parts: str) -> str:
