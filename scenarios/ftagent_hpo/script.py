@@ -58,7 +58,7 @@ class ScriptTask:
     name = "script"
 
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:
-        """Raises RequestError: a line for each fault of the script, its space, or `-o`."""
+        """Raises RequestError, one line: a fault of the script, its space, or `-o`."""
         self.context = context
         self.files = script_files(context.script, context.space, context.documents)
         self.model = self.files.space.model

@@ -44,9 +44,10 @@ def score_rows(path: Path, metric: str, direction: Direction, groups: Sequence[s
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise ScoreUnavailable(f"{path.name}: cannot be read: {error}") from error
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _values(runs: Sequence[Mapping[str, Any]], metric: str, script: str) -> list[float]:
