@@ -32,7 +32,8 @@ class Halving:
     """
 
     metric: str
-    """Its key in the rows of metrics.jsonl; the rows have `step`."""
+    """Its key in the rows of metrics.jsonl, which have `step`; with a minus before it, its negative: as the metric is,
+    so is this to be maximised or minimised."""
     reduction: float = 2.0
     rungs: int = 3
 
@@ -56,3 +57,5 @@ class SearchPlan:
     constraints: tuple[Constraint, ...] = ()
     stopping_file: str = "stopping.json"
     """Where an agent writes the rules of `halving` among an experiment's files."""
+    interactive: bool = False
+    """Whether a run on a terminal asks after each loop, where the command line does not say."""

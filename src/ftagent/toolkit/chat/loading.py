@@ -35,11 +35,6 @@ class Models:
             self._model = self._tuned.get_base_model()
         self._stops = self.template.stops(self._model)
 
-    @property
-    def has_untuned(self) -> bool:
-        """Whether the untuned model can answer, too: where an adapter can be turned off."""
-        return self._tuned is not None
-
     def session(self, sampling: Sampling, system: str = "", untuned: bool = False) -> Session:
         """A new conversation. Raises ToolkitError where `untuned` is asked for and the weights are tuned themselves."""
         if untuned and self._tuned is None:
