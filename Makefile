@@ -30,6 +30,10 @@ demo: $(VENV)/.installed-demo ## fine-tune SmolLM2-135M on two-term sums, three 
 
 install: $(VENV)/.installed ## .venv with everything that tests need
 
+# Apart: accelerate and transformers import DeepSpeed wherever they find it, which takes seconds.
+$(VENV)/.deepspeed: $(VENV)/.installed scripts/install-deepspeed
+	if scripts/install-deepspeed $(VENV); then touch $@; else echo "DeepSpeed could not be installed; its tests are skipped"; fi
+
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -38,8 +42,8 @@ lint: install ## ruff, mypy, import-linter
 docs: install ## build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: lint docs ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
-	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data; absent ones are skipped, required ones fail)"
+test: lint docs $(VENV)/.deepspeed ## lint, documentation and every test but the long ones; FTAGENT_REQUIRE names what must not be skipped
+	@echo "Required engines: $${FTAGENT_REQUIRE:-none} (docker, conda, data, deepspeed; absent ones are skipped, required ones fail)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=10 tests/unit
 	$(BIN)/python -m pytest --durations=20 $(TIERS)
 

@@ -11,6 +11,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -72,7 +73,25 @@ def model() -> str:
     return f"not installed: {', '.join(absent)}" if absent else ""
 
 
-PROBES: dict[str, Callable[[], str]] = {"docker": docker, "conda": conda, "data": data, "model": model}
+def deepspeed_python() -> Path:
+    """The interpreter of the environment that has DeepSpeed, too."""
+    return Path(sys.prefix) / "deepspeed" / "bin" / "python"
+
+
+@functools.cache
+def deepspeed() -> str:
+    """Why there is no DeepSpeed; empty when its environment has it."""
+    python = deepspeed_python()
+    if not python.is_file():
+        return f"no {python}, which scripts/install-deepspeed makes"
+    probe = "import importlib.metadata; importlib.metadata.version('deepspeed')"
+    done = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, timeout=60)
+    return "" if done.returncode == 0 else f"{python} does not have it; scripts/install-deepspeed makes it"
+
+
+PROBES: dict[str, Callable[[], str]] = {
+    "docker": docker, "conda": conda, "data": data, "model": model, "deepspeed": deepspeed,
+}  # fmt: skip
 
 
 def required() -> list[str]:

@@ -19,6 +19,7 @@ NOT_CHOSEN: Mapping[str, Any] = {
     "report_to": "none",
     # The loop trains in one process.
     "strategy": "ddp",
+    "deepspeed_config": None,
     "keep_checkpoints": 0,
     # Every experiment trains on its whole budget, and scores come from the benchmark alone.
     "validation_path": None,

@@ -16,6 +16,7 @@ from typing import Any
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
+from ftagent.core.search_plan import SearchPlan
 from ftagent.core.statistics import score_of
 from ftagent.core.types import (
     Brief,
@@ -35,6 +36,7 @@ SPACE = (
     Parameter("x", "float", default=0.1, low=0.0, high=1.0, description="a number; 0.7 is best"),
     Parameter("mode", "choice", default="plain", choices=("plain", "better"), description="`better` is better"),
 )
+PROTECTED = Parameter("output", "choice", default="out", choices=("out",), description="a folder", tunable=False)
 MODE_LOSS = {"plain": 0.3, "better": 0.0}
 COMMAND = """import json, pathlib, sys, time
 time.sleep(float(sys.argv[1]))
@@ -55,6 +57,7 @@ class NoopScenario:
         self.context = context
         limit = context.limit
         self.items = options.items if limit is None else min(options.items, limit)
+        self._plan = _plan(options)
 
     def brief(self) -> Brief:
         return Brief(
@@ -65,18 +68,20 @@ class NoopScenario:
             hardware=self.context.hardware.describe(),
             metric=self.options.metric,
             direction="maximize",
-            space=SPACE,
+            space=(*SPACE, PROTECTED) if self._plan else SPACE,
             render=render,
+            plan=self._plan,
         )
 
     def estimate(self) -> Estimate:
         return Estimate(disk_mb=1.0, memory_mb=64.0, seconds_per_loop=0.01 + self.options.sleep)
 
     def baseline(self) -> Candidate:
-        return Candidate(loop=None, files={})
+        return Candidate(loop=None, files=render({}) if self._plan else {})
 
     def stages(self, candidate: Candidate, purpose: Purpose, split: Split | None = None) -> list[Stage]:
-        if not self.options.stages or purpose != "full" or candidate.loop is None:
+        untouched = candidate.loop is None and self._plan is None
+        if not self.options.stages or purpose != "full" or untouched:
             return []
         command = ("python", "work.py", str(self.options.sleep))
         return [Stage("work", purpose, command, time_limit=60.0 + self.options.sleep,
@@ -114,6 +119,12 @@ class NoopScenario:
             raise ValueError(f"x is {x}, it must be from 0 to 1")
         quality = math.exp(-((x - 0.7) ** 2) / 0.08) * (1.0 - MODE_LOSS[str(params["mode"])])
         return self.options.floor + (self.options.ceiling - self.options.floor) * quality
+
+
+def _plan(options: NoopOptions) -> SearchPlan | None:
+    if not options.plan:
+        return None
+    return SearchPlan(options.plan, options.sampler, options.keys, options.rounds, interactive=True)
 
 
 def _read(predictions: Path) -> str:

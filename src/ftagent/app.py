@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import parts, record
+from ftagent import controls, parts, record
+from ftagent.concluding import conclude
 from ftagent.contexts import hub_access
 from ftagent.core import events
 from ftagent.core.documents import finished
@@ -23,13 +24,13 @@ from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder, create
 from ftagent.core.session import Session
 from ftagent.core.state import State
-from ftagent.core.types import Candidate
 from ftagent.request import EvaluateRequest, RunRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ftagent.core.observer import Observer
+    from ftagent.core.options import Gate
     from ftagent.evaluation.benchmark import Benchmark
     from ftagent.evaluation.evaluate import Evaluation
     from ftagent.parts import Parts
@@ -49,21 +50,27 @@ class Result:
     """The `finished` document of CLI.md."""
     error: str = ""
     """One line when the run failed."""
+    tuning_report: Path | None = None
+    """Of a run with a plan."""
 
 
-def start(request: RunRequest, settings: Settings, observer: Observer) -> Result:
-    """Create a run and go on until a limit. Raises RequestError before anything is created."""
+def start(request: RunRequest, settings: Settings, observer: Observer, gate: Gate | None = None) -> Result:
+    """Create a run and go on until a limit. Raises RequestError before anything is created.
+
+    `gate`: who can be asked between loops, where the run is to ask.
+    """
     request = parts.merged(request, settings)
-    built = parts.build(request, settings, observer.note)
+    built = parts.gated(parts.build(request, settings, observer.note), request.interactive, gate, observer.note)
     parts.check_fit(built.scenario.estimate(), request, built.hardware)
     parts.check_cap(built, request.limits)
+    controls.check(request, built)
     folder = create(Path(request.log_dir), request.name)
     try:
         folder.write_json(folder.record, record.describe(folder.name, request, settings, built))
     except StorageFull as error:
         shutil.rmtree(folder.path, ignore_errors=True)
         raise RequestError(str(error)) from error
-    return _drive(folder, request, built, observer, None, request.limits)
+    return _drive(folder, request, built, settings, observer, None, request.limits)
 
 
 def resume(
@@ -74,20 +81,28 @@ def resume(
     place: Place | None = None,
     fork: bool = False,
     limits: Limits | None = None,
+    gate: Gate | None = None,
+    interactive: bool | None = None,
+    with_controls: bool = False,
 ) -> Result:
     """Go on with a run, or from `place` of it; `fork` copies into a new folder first. None limits: as recorded.
 
-    In `limits`, None fields leave what is recorded. Raises RequestError, JournalDamaged, RunLocked.
+    In `limits`, None fields leave what is recorded; so does None `interactive`.
+    Raises RequestError, JournalDamaged, RunLocked.
     """
     folder = RunFolder(run)
     request = record.request_of(folder)
+    request = replace(request, controls=request.controls or with_controls or folder.controls.is_dir())
     built = parts.build(request, settings, observer.note, folder)
+    controls.check(request, built)
+    asks = request.interactive if interactive is None else interactive
+    built = parts.gated(built, asks, gate, observer.note)
     parts.check_cap(built, _overriding(folder.state().limits, limits or Limits(None)))
     if fork:
         _check_place(place, folder.state())
         folder = record.fork(folder, place)
         observer.note(f"forked into {folder.path}")
-    return _drive(folder, request, built, observer, place, limits or Limits(None))
+    return _drive(folder, request, built, settings, observer, place, limits or Limits(None))
 
 
 def _check_place(place: Place | None, state: State) -> None:
@@ -132,7 +147,13 @@ def evaluate(
 
 
 def _drive(
-    folder: RunFolder, request: RunRequest, built: Parts, observer: Observer, place: Place | None, limits: Limits
+    folder: RunFolder,
+    request: RunRequest,
+    built: Parts,
+    settings: Settings,
+    observer: Observer,
+    place: Place | None,
+    limits: Limits,
 ) -> Result:
     """One session under the run's lock: create or rewind, loop, report. None in `limits`: as recorded."""
     with folder.lock():
@@ -151,12 +172,38 @@ def _drive(
             for note in built.notes:
                 observer.note(note)
             ended, error = _loop(session, built, observer)
+            if request.controls and error is None and _is_over(session.state):
+                ended, error = _compare(folder, session.state, request, settings, observer, ended)
             document = finished(folder, session.state, ended.status, ended.limit)
-            _conclude(folder, session, document, built, observer)
+            report = conclude(folder, session, document, built, request, observer)
         finally:
             session.close()
     code = error.exit_code if error else EXIT_CODES[ended.status]
-    return Result(folder.path, code, document, str(error) if error else "")
+    return Result(folder.path, code, document, str(error) if error else "", report)
+
+
+def _is_over(state: State) -> bool:
+    """Whether a run went as far as it was to go."""
+    return state.status in ("completed", "budget")
+
+
+def _compare(
+    folder: RunFolder, state: State, request: RunRequest, settings: Settings, observer: Observer, ended: Ended
+) -> tuple[Ended, FtagentError | None]:
+    """Run the controls of a run that is over; returns how the session ended then."""
+    errors: list[FtagentError] = []
+
+    def drive(session: Session, built: Parts) -> bool:
+        _, error = _loop(session, built, observer)
+        errors.extend([error] if error else [])
+        return _is_over(session.state)
+
+    try:
+        if controls.run_controls(folder, state, request, settings, observer, drive):
+            return ended, None
+    except FtagentError as error:  # the run itself is over: it must be reported all the same
+        errors.append(error)
+    return Ended("stopped"), errors[0] if errors else None
 
 
 def _overriding(known: Limits, given: Limits) -> Limits:
@@ -210,26 +257,6 @@ async def _interruptible(engine: Engine, built: Parts, observer: Observer) -> En
         return Ended("stopped")
     finally:
         await built.close()
-
-
-def _conclude(folder: RunFolder, session: Session, document: dict[str, Any], built: Parts, observer: Observer) -> None:
-    """Write what people read. A full disk here loses nothing that is recorded."""
-    from ftagent.agents.memory import remember
-    from ftagent.report import write_card, write_report
-
-    try:
-        folder.write_json(folder.path / "result.json", document)
-        if session.state.baseline_scores:
-            write_report(folder, session.state)
-        selected = session.state.selected
-        if folder.best.is_dir() and selected is not None and selected.loop is not None:
-            chosen = session.state.experiments[selected.loop]
-            candidate = Candidate(chosen.loop, chosen.files, chosen.hypothesis.params)
-            write_card(folder, session.state, built.scenario.stages(candidate, "full"))
-        if built.memory is not None:
-            remember(built.memory, session.state, folder, observer.note)
-    except (StorageFull, OSError) as error:
-        observer.note(f"the report could not be written: {error}; `ftagent report {folder.path}` writes it again")
 
 
 def _created(folder: RunFolder, request: RunRequest, built: Parts) -> events.Created:

@@ -28,41 +28,70 @@ if TYPE_CHECKING:
     from ftagent.request import RunRequest
     from ftagent.settings import Settings
 
-AGENTS = ("auto", "llm", "search")
-_LATER = ("hybrid",)
+AGENTS = ("auto", "llm", "search", "hybrid")
+SPEAKING = ("llm", "hybrid")
+"""Those that ask a language model."""
 Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Language:
-    """What a run with an `llm` agent has beside the other parts."""
+    """What a run whose agent asks a language model has beside the other parts."""
 
     client: ChatClient
     open_broker: OpenBroker
     record: dict[str, Any]
     """For run.json: the model of each role and what its backend knows of it. No credentials."""
 
-    def agent(self, brief: Brief, lessons: Sequence[str], settings: Settings) -> Agent:
-        """Raises RequestError for a template that does not render."""
+    def agent(self, name: str, brief: Brief, lessons: Sequence[str], settings: Settings) -> Agent:
+        """`name` is one of SPEAKING. Raises RequestError for a template that does not render, and for a plan that
+        cannot be followed."""
+        from ftagent.agents.hybrid import HybridAgent
         from ftagent.agents.llm import LlmAgent
         from ftagent.agents.prompting import templates_in
+        from ftagent.agents.tuning.adviser import LlmAdviser, LlmUnivariateAgent
+        from ftagent.agents.tuning.trials import plan_of
 
         folder = settings.chat.prompts_path
-        agent = LlmAgent(self.client, templates_in(folder) if folder else None, lessons)
+        templates = templates_in(folder) if folder else None
+        agent: LlmAgent | LlmUnivariateAgent | HybridAgent
+        if name == "hybrid" or (brief.plan is not None and brief.plan.mode == "joint"):
+            # All parameters at once are for a sampler: the model gives it the structure.
+            agent = HybridAgent(self.client, plan_of(brief), templates, lessons)
+        elif brief.plan is not None:
+            agent = LlmUnivariateAgent(LlmAdviser(self.client, templates, lessons))
+        else:
+            agent = LlmAgent(self.client, templates, lessons)
         agent.check(brief)
         return agent
 
 
+def silent_agent(brief: Brief) -> Agent:
+    """The agent that asks no model. Raises RequestError for a plan that cannot be followed."""
+    from ftagent.agents.search import SearchAgent
+    from ftagent.agents.tuning.joint import JointAgent
+    from ftagent.agents.tuning.univariate import UnivariateAgent
+
+    if brief.plan is None:
+        return SearchAgent()
+    return UnivariateAgent() if brief.plan.mode == "univariate" else JointAgent(brief.plan)
+
+
+def writes_code(name: str, brief: Brief) -> bool:
+    """Whether a model writes files that are executed; agents that tune give values, the files are the scenario's."""
+    return name == "llm" and brief.plan is None
+
+
 def agent_name(request: RunRequest, settings: Settings) -> str:
-    """`llm` or `search`. Raises RequestError for others, and for `llm` without a model."""
-    if request.agent in _LATER:
-        raise RequestError(f"--agent {request.agent}: not in this version yet; valid: {', '.join(AGENTS)}")
+    """`llm`, `search` or `hybrid`. Raises RequestError for others, and where a model is needed and none is set."""
     if request.agent not in AGENTS:
         raise RequestError(f"--agent {request.agent!r}: no such agent; valid: {', '.join(AGENTS)}")
     if request.agent == "auto":
         return "llm" if settings.chat.chat_model else "search"
-    if request.agent == "llm" and not settings.chat.chat_model:
-        raise RequestError("--agent llm: CHAT_MODEL is not set; `ftagent init` sets it, or use --agent search")
+    if request.agent in SPEAKING and not settings.chat.chat_model:
+        raise RequestError(
+            f"--agent {request.agent}: CHAT_MODEL is not set; `ftagent init` sets it, or use --agent search"
+        )
     return request.agent
 
 

@@ -15,12 +15,15 @@ from ftagent.core.context import Hardware
 from ftagent.core.engine import EngineOptions
 from ftagent.core.errors import RequestError
 from ftagent.core.events import Limits
+from ftagent.core.policy import PolicyOptions
 from ftagent.core.types import Estimate
 from ftagent.environments.brokered import BrokeredEnvironment
 
 if TYPE_CHECKING:
+    from ftagent.core.options import Gate
     from ftagent.core.protocols import Agent, Environment, Scenario
     from ftagent.core.run_folder import RunFolder
+    from ftagent.core.types import Brief
     from ftagent.language import Language
     from ftagent.request import RunRequest
     from ftagent.settings import Settings
@@ -98,7 +101,7 @@ def build(
 def rebuild(request: RunRequest, settings: Settings, note: Callable[[str], None], recorded: RunFolder) -> Parts:
     """The parts of a recorded run, whose models say again what they said. Raises RequestError."""
     calls = Calls(reuses=False)
-    asked = recorded.read_record().get("agent") == "llm"
+    asked = recorded.read_record().get("agent") in language.SPEAKING
     talk = language.repeat(recorded, settings, calls, note) if asked else None
     # A replay executes again: what was kept would hide a difference.
     return _assemble(replace(request, no_cache=True), settings, calls, talk, recorded, note)
@@ -117,22 +120,27 @@ def _assemble(
     options = plugins.parse_options(request.scenario, request.options)
     environment, notes = environment_of(request.env, settings, request.parallel or 1, request.scenario, note)
     environment = _cached(environment, request, settings)
-    if talk is not None:
-        _check_boundary(request, environment)
-        environment = BrokeredEnvironment(environment, talk.open_broker)
     context = replace(context_of(request, settings, machine, gpus_of(request, machine)), llm=talk is not None)
     scenario_class: Any = plugins.load_scenario(request.scenario)
     scenario: Scenario = scenario_class(options, context)
+    brief, name = scenario.brief(), "hybrid" if request.agent == "hybrid" else "llm"
+    if talk is not None:
+        if language.writes_code(name, brief):
+            _check_boundary(request, environment)
+        environment = BrokeredEnvironment(environment, talk.open_broker)
     lessons: tuple[str, ...] = ()
     if talk is not None and recorded is not None:
         lessons = tuple(recorded.read_record().get("lessons", ()))
     elif talk is not None:
-        lessons = language.lessons_for(request, settings, scenario.brief(), files_of(settings), note, embeds=not plan)
+        lessons = language.lessons_for(request, settings, brief, files_of(settings), note, embeds=not plan)
+    agent = talk.agent(name, brief, lessons, settings) if talk else language.silent_agent(brief)
+    if talk is not None and agent.name != name:
+        notes = [*notes, f"all parameters at once are for a sampler: --agent {name} narrows the space (hybrid)"]
     return Parts(
         scenario=scenario,
-        agent=talk.agent(scenario.brief(), lessons, settings) if talk else _search(),
+        agent=agent,
         environment=environment,
-        options=_engine_options(request, settings),
+        options=_engine_options(request, settings, brief),
         scenario_options=options.model_dump(mode="json"),
         hardware=machine,
         notes=tuple(notes),
@@ -143,8 +151,19 @@ def _assemble(
     )
 
 
+def gated(built: Parts, interactive: bool | None, gate: Gate | None, note: Callable[[str], None]) -> Parts:
+    """`built`, asking `gate` between loops where that is wanted (None: as the plan says) and somebody is there."""
+    if gate is None:
+        if interactive:
+            note("--interactive: no terminal to ask at, so nobody is asked")
+        return built
+    plan = built.scenario.brief().plan
+    wanted = plan is not None and plan.interactive if interactive is None else interactive
+    return replace(built, options=replace(built.options, gate=gate)) if wanted else built
+
+
 def _asks(request: RunRequest, settings: Settings) -> bool:
-    return language.agent_name(request, settings) == "llm"
+    return language.agent_name(request, settings) in language.SPEAKING
 
 
 def _check_boundary(request: RunRequest, environment: Environment) -> None:
@@ -195,12 +214,6 @@ def check_cap(built: Parts, limits: Limits) -> None:
         check_prices(built.language.client)
 
 
-def _search() -> Agent:
-    from ftagent.agents.search import SearchAgent
-
-    return SearchAgent()
-
-
 def environment_of(
     kind: str,
     settings: Settings,
@@ -232,7 +245,7 @@ def _cached(environment: Environment, request: RunRequest, settings: Settings) -
     return CachedEnvironment(environment, cache) if isinstance(environment, Identified) else environment
 
 
-def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:
+def _engine_options(request: RunRequest, settings: Settings, brief: Brief) -> EngineOptions:
     semaphore = settings.loop.step_semaphore
     if isinstance(semaphore, int):
         # Unset means as many as there are loops in flight: `--parallel 2` is meant to run two at once.
@@ -245,4 +258,5 @@ def _engine_options(request: RunRequest, settings: Settings) -> EngineOptions:
         repairs=settings.finetune.coder_max_loop,
         keep=request.keep,
         step_limits=limits,
+        policy=PolicyOptions(constraints=brief.plan.constraints if brief.plan else ()),
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import parts
+from ftagent import controls, parts
 
 if TYPE_CHECKING:
     from ftagent.core.types import Brief
@@ -30,6 +30,7 @@ def plan(request: RunRequest, settings: Settings) -> Plan:
     notes: list[str] = []
     built = parts.build(request, settings, notes.append, plan=True)
     parts.check_cap(built, request.limits)
+    controls.check(request, built)
     estimate, brief = built.scenario.estimate(), built.scenario.brief()
     parts.check_fit(estimate, request, built.hardware)
     asked, limits = _forecast(request, settings, built, brief), request.limits
@@ -56,6 +57,7 @@ def plan(request: RunRequest, settings: Settings) -> Plan:
         *(asked.lines() if asked else ()),
         f"environment  {built.environment.name} ({'sealed' if built.environment.sealed else 'not sealed'})",
         f"loops        {loops}, {request.parallel or 1} at once",
+        *([f"controls     {' and '.join(controls.SAMPLERS)}, as many loops each"] if request.controls else []),
         f"needs        about {estimate.seconds_per_loop:.0f} s per loop, {estimate.memory_mb:.0f} MiB of memory, "
         f"{estimate.disk_mb:.0f} MiB of disk",
         f"machine      {built.hardware.describe()}",
@@ -75,21 +77,26 @@ def _most(asked: Forecast | None) -> float | None:
 
 def _forecast(request: RunRequest, settings: Settings, built: Parts, brief: Brief) -> Forecast | None:
     """Calls, tokens and dollars; None for an agent that asks no model."""
+    from ftagent.agents.hybrid import HybridAgent
     from ftagent.agents.llm import LlmAgent
+    from ftagent.agents.tuning.adviser import LlmUnivariateAgent
     from ftagent.forecast import Plan as Asked
     from ftagent.forecast import forecast, past_loops
 
-    if built.language is None or not isinstance(built.agent, LlmAgent):
+    if built.language is None or not isinstance(built.agent, LlmAgent | LlmUnivariateAgent | HybridAgent):
         return None
     sizes, client = built.agent.prompt_tokens(brief), built.language.client
     models = {role: client.model(role).model for role in sizes}
+    loops = request.limits.loop_n
+    if loops is not None and isinstance(built.agent, HybridAgent):
+        loops = built.agent.asking_loops(loops)
     asked = Asked(
         scenario=request.scenario,
         models=models,
         prices={model: client.price(model) for model in models.values()},
         prompt_tokens=sizes,
         repairs=settings.finetune.coder_max_loop,
-        loops=request.limits.loop_n,
+        loops=loops,
         budget_usd=request.limits.budget_usd,
     )
     return forecast(asked, past_loops(Path(request.log_dir), asked))

@@ -8,6 +8,7 @@ import shutil
 import time
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,10 +19,12 @@ from ftagent.core.run_folder import RunFolder, create
 from ftagent.request import RunRequest
 
 if TYPE_CHECKING:
+    from ftagent.core.types import Brief
     from ftagent.parts import Parts
     from ftagent.settings import Settings
 
 _PACKAGES = ("ftagent", "torch", "transformers", "peft", "datasets", "optuna", "reasoning-gym", "math-verify")
+_RESULTS = {"best", "best_overall_model", "controls", "docs"}
 
 
 def describe(name: str, request: RunRequest, settings: Settings, built: Parts) -> dict[str, Any]:
@@ -41,7 +44,15 @@ def describe(name: str, request: RunRequest, settings: Settings, built: Parts) -
         "seed": request.seed,
         "models": built.language.record if built.language else None,
         "lessons": list(built.lessons),
+        **_tuning(built.scenario.brief()),
     }
+
+
+def _tuning(brief: Brief) -> dict[str, Any]:
+    """What reports tell of a search, so that none has to make the scenario again."""
+    if brief.plan is None:
+        return {}
+    return {"tuning": {"plan": brief.plan, "space": brief.space, "baseline_params": dict(brief.baseline_params)}}
 
 
 def request_of(folder: RunFolder) -> RunRequest:
@@ -64,8 +75,12 @@ def fork(origin: RunFolder, place: Place | None) -> RunFolder:
     """A copy of a run that names its origin; the original is not touched."""
     with origin.lock():
         folder = create(origin.path.parent, f"{origin.name}-fork"[:100])
-        left_out = shutil.ignore_patterns("run.lock", "report.*", "result.json", "best", "figures", ".best.*")
-        shutil.copytree(origin.path, folder.path, ignore=left_out, symlinks=True, dirs_exist_ok=True)
+        left_out = shutil.ignore_patterns("run.lock", "report.*", "result.json", "figures", ".best.*", ".tmp-*")
+
+        def ignore(path: str, names: list[str]) -> set[str]:
+            return left_out(path, names) | (_RESULTS & set(names) if Path(path) == origin.path else set())
+
+        shutil.copytree(origin.path, folder.path, ignore=ignore, symlinks=True, dirs_exist_ok=True)
     record = origin.read_record() | {"name": folder.name, "origin": f"{origin.path} {place or 'end'}"}
     folder.write_json(folder.record, record)
     return folder

@@ -8,6 +8,7 @@ from typing import Literal
 
 from ftagent.core.events import Limits
 
+Lang = Literal["en", "zh", "both"]
 Keep = Literal["best", "all", "none"]
 
 
@@ -42,12 +43,13 @@ class RunRequest:
     yes_run_unsandboxed: bool = False
     documents: dict[str, str] = field(default_factory=dict)
     """Texts that the run is made from, by path as given, read once at its start."""
-    interactive: bool = False
-    """Ask after each loop whether to go on."""
+    interactive: bool | None = None
+    """Ask after each loop whether to go on; None: as the scenario's plan says."""
     controls: bool = False
     """Run the control strategies too, at the same number of loops."""
-    report_lang: str = "en"
+    report_lang: Lang = "en"
     reports_dir: str | None = None
+    """Absolute; None is docs/reports of the run folder."""
     no_cache: bool = False
     """Execute every stage, also where the result of an equal one is known."""
 

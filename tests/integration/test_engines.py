@@ -63,4 +63,4 @@ def test_an_absent_engine_skips_where_it_is_not_required(tmp_path: Path) -> None
 def test_an_unknown_engine_is_refused() -> None:
     done = session("dokcer")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "known are docker, conda, data, model" in done.stderr
+    assert "known are docker, conda, data, model, deepspeed" in done.stderr

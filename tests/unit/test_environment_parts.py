@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,12 @@ def test_why_a_command_ended(
     assert (ending.end, ending.exit_code, ending.signal) == (end, exit_code, number)
     assert words in ending.detail
     assert "\n" not in ending.detail
+
+
+@pytest.mark.parametrize(("code", "end"), [(0, "ok"), (1, "out_of_memory"), (None, "out_of_memory")])
+def test_a_stage_that_adapts_is_judged_by_its_own_end(code: int | None, end: str) -> None:
+    assert classify(replace(STAGE, adapts=True), "", code, 2).end == end
+    assert classify(replace(STAGE, adapts=True), "memory", code, 0).end == "out_of_memory"
 
 
 VERSION_1 = """\

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftagent.core import policy, rank_statistics
-from ftagent.core.statistics import compare, paired_difference, pooled, spearman_score
+from ftagent.core import policy, rank_statistics, student
+from ftagent.core.statistics import (
+    compare,
+    paired_difference,
+    pooled,
+    repeated_score,
+    spearman_score,
+    trained_score,
+)
 
 GOLD = st.lists(st.tuples(st.integers(0, 8), st.integers(-5, 5)), min_size=4, max_size=40)
 
@@ -90,3 +97,37 @@ def test_predictions_without_gold_or_number_are_refused() -> None:
         rank_statistics.by_group({"a": 1.0}, {})
     with pytest.raises(ValueError, match="no prediction"):
         rank_statistics.by_group({"a": math.nan}, {"a": 1.0})
+
+
+@pytest.mark.parametrize(("t", "degrees"), [(0.0, 3), (0.5, 1), (2.0, 2), (-3.1, 5), (1.7, 30), (12.0, 2), (40.0, 4)])
+def test_student_p_is_scipys(t: float, degrees: int) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    assert student.two_sided_p(t, degrees) == pytest.approx(2 * stats.t.sf(abs(t), degrees), rel=1e-9, abs=1e-15)
+
+
+def test_whole_trainings_are_compared_by_their_seeds() -> None:
+    default = trained_score("accuracy", {"seed0/run0": 0.70})
+    better = trained_score("accuracy", {"seed0/run0": 0.95})
+    assert policy.within_noise(default, better), "one training each: the noise is unknown"
+    assert compare(default, better).verdict == "tie"
+    default = pooled(default, trained_score("accuracy", {"seed1/run0": 0.72, "seed2/run0": 0.71}))
+    better = pooled(better, trained_score("accuracy", {"seed1/run0": 0.95, "seed2/run0": 0.96}))
+    test = compare(default, better)
+    assert (test.verdict, test.name, test.n) == ("improved", "paired t", 3)
+    assert not policy.within_noise(default, better)
+    assert better.ci95[0] < better.value < better.ci95[1]
+
+
+def test_an_item_that_two_seeds_measured_counts_once() -> None:
+    once = repeated_score("accuracy", {f"seed0/{i}": float(i % 2) for i in range(40)})
+    twice = pooled(once, repeated_score("accuracy", {f"seed1/{i}": float(i % 2) for i in range(40)}))
+    assert (twice.n, twice.samples, twice.value) == (40, 2, 0.5)
+    assert twice.stderr == once.stderr
+    assert compare(once, twice).p_value == 1.0
+
+
+def test_trainings_that_ignore_their_seed_prove_nothing() -> None:
+    default, better = (
+        trained_score("accuracy", {f"seed{n}/run0": value for n in range(3)}) for value in (0.7, 0.9)
+    )  # fmt: skip
+    assert compare(default, better).verdict == "tie"

@@ -38,6 +38,8 @@ class Asked:
 
     values: dict[str, str]
     sections: list[Section]
+    template: str = ""
+    """Where it is not the role's own."""
 
 
 def to_propose(brief: Brief, trace: Trace, lessons: Sequence[str], options: policy.PolicyOptions) -> Asked:
@@ -58,7 +60,7 @@ def to_propose(brief: Brief, trace: Trace, lessons: Sequence[str], options: poli
         *files_section(parent.files if parent else {}, "files"),
         lessons_section(lessons),
     ]
-    return Asked({**_state(trace), "advice": advice}, sections)
+    return Asked({**state_values(trace), "advice": advice}, sections)
 
 
 def to_code(brief: Brief, trace: Trace, hypothesis: Hypothesis, lessons: Sequence[str]) -> Asked:
@@ -71,7 +73,7 @@ def to_code(brief: Brief, trace: Trace, hypothesis: Hypothesis, lessons: Sequenc
         siblings_section(trace, hypothesis.parent),
         lessons_section(lessons),
     ]
-    return Asked({**_state(trace), "hypothesis": hypothesis_block(hypothesis)}, sections)
+    return Asked({**state_values(trace), "hypothesis": hypothesis_block(hypothesis)}, sections)
 
 
 def base_files(brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
@@ -103,7 +105,7 @@ def to_reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outc
     failed = next((execution for execution in reversed(executions) if not execution.ok), None)
     told = condense(failed, list(experiment.files), count) if outcome.score is None and failed is not None else ""
     values = {
-        **_state(trace),
+        **state_values(trace),
         "hypothesis": hypothesis_block(experiment.hypothesis),
         "facts": untrusted("facts", "\n".join(f"- {fact}" for fact in facts)),
         "failure": untrusted("failure", told) if told else "",
@@ -119,7 +121,8 @@ def to_reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outc
     return Asked(values, sections)
 
 
-def _state(trace: Trace) -> dict[str, str]:
+def state_values(trace: Trace) -> dict[str, str]:
+    """What all prompts but those of repairs tell of a run."""
     return {
         "loop": str(trace.loop),
         "baseline": score_words(trace.baseline),

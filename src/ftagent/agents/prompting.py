@@ -21,16 +21,17 @@ from ftagent.core.errors import RequestError
 from ftagent.core.types import Brief
 from ftagent.llm.types import Message
 
-NAMES = ("system", "task", "propose", "code", "repair", "reflect")
-"""Templates: what a model is told of itself, what all steps share, and the four steps."""
+NAMES = ("system", "task", "propose", "code", "repair", "reflect", "round", "structure")
+"""Templates: what a model is told of itself, what all steps share, the four steps, and the propose step of agents that
+tune one parameter at a time (`round`) or narrow the space of a sampler (`structure`)."""
 SUFFIX = ".jinja"
 MAX_PROMPT_TOKENS = 24_000
 """Of one prompt, however large a model's context is: more costs money and attention."""
 FORM_TOKENS = 300
 """Of the words that the client adds to the schema of an answer."""
 TEXTS = ("role", "loop", "baseline", "leader", "budget", "advice", "hypothesis", "failure", "attempts", "facts",
-         "mistakes")  # fmt: skip
-SECTIONS = ("space", "details", "files", "failures", "history", "siblings", "changes", "pending", "lessons")
+         "mistakes", "configuration", "structure")  # fmt: skip
+SECTIONS = ("space", "details", "files", "failures", "history", "siblings", "changes", "pending", "lessons", "tried")
 VARIABLES = frozenset({"brief", *TEXTS, *SECTIONS})
 """What a template may name. All are always defined; what a step does not have is empty."""
 
@@ -86,29 +87,31 @@ class Prompts:
             self._undeclared(source)
 
     def messages(
-        self, role: str, values: Mapping[str, str], sections: Sequence[Section], budget: int, count: Count
-    ) -> list[Message]:
+        self, role: str, values: Mapping[str, str], sections: Sequence[Section], budget: int, count: Count,
+        template: str = "",
+    ) -> list[Message]:  # fmt: skip
         """The conversation of a step in about `budget` tokens. `sections` in order of importance: each gets the
-        longest form that fits.
+        longest form that fits. `template`: another one than the role's.
 
         Sections named `files:…` are joined as `files`. Raises RequestError for a template that does not render.
         """
         shortest = {section.name: section.forms[-1] for section in sections}
-        bare = sum(count(message.content) for message in self._render(role, values, shortest))
+        template = template or role
+        bare = sum(count(message.content) for message in self._render(role, template, values, shortest))
         room = budget - bare + sum(count(text) for text in shortest.values())
-        return self._render(role, values, fit(sections, room, count))
+        return self._render(role, template, values, fit(sections, room, count))
 
-    def check(self, role: str, values: Mapping[str, str], sections: Sequence[Section]) -> None:
+    def check(self, role: str, values: Mapping[str, str], sections: Sequence[Section], template: str = "") -> None:
         """Render as `messages` would. Raises RequestError naming file and line of what is wrong."""
-        self._render(role, values, {section.name: section.forms[0] for section in sections})
+        self._render(role, template or role, values, {section.name: section.forms[0] for section in sections})
 
-    def _render(self, role: str, values: Mapping[str, str], chosen: Mapping[str, str]) -> list[Message]:
+    def _render(self, role: str, template: str, values: Mapping[str, str], chosen: Mapping[str, str]) -> list[Message]:
         known: dict[str, Any] = dict.fromkeys((*TEXTS, *SECTIONS), "")
         whole = [text for name, text in chosen.items() if name.startswith("files:")]
         known |= {"brief": self._brief, "role": role, **values, **chosen, "files": "\n\n".join(whole)}
         return [
             Message("system", self._text("system", known)),
-            Message("user", self._text(role, known)),
+            Message("user", self._text(template, known)),
         ]
 
     def _text(self, name: str, values: Mapping[str, Any]) -> str:

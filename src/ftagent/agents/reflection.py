@@ -10,12 +10,15 @@ _FLAT = 0.02
 
 def reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome) -> Feedback:
     """Feedback with computed observations and the advice that follows from them."""
+    if experiment.hypothesis.abandoned:
+        return Feedback("failed", outcome.failure, (), "nothing was tried: ask for a proposal again")
     if outcome.score is None:
         return Feedback("failed", outcome.failure, tuple(_failure(experiment)), _after_failure(outcome.failure))
     parent = next((e.validation for e in trace.experiments if e.loop == experiment.hypothesis.parent), None)
     observations = [_against(outcome.score, trace.baseline, "the baseline")]
     if parent is not None:
         observations.append(_against(outcome.score, parent, f"its parent, loop {experiment.hypothesis.parent}"))
+    observations += outcome.score.notes
     observations += _losses(experiment)
     observations += _errors(outcome.score, parent or trace.baseline)
     advice = _advice(brief, experiment, outcome)
@@ -26,12 +29,15 @@ def _against(score: Score, other: Score | None, name: str) -> str:
     if other is None:
         return ""
     test = compare(other, score)
-    wins = sum(score.outcomes[key] > other.outcomes[key] for key in score.outcomes if key in other.outcomes)
-    losses = sum(score.outcomes[key] < other.outcomes[key] for key in score.outcomes if key in other.outcomes)
-    return (
-        f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}: "
-        f"{wins} items won, {losses} lost ({test.name}, p = {test.p_value:.3g})"
-    )
+    start = f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}"
+    if score.statistic == "runs" and test.n == 1:
+        return f"{start}: one training each, so the noise is unknown"
+    if score.statistic != "mean":  # outcomes are predictions: none of them is won
+        return f"{start} ({test.name}, p = {test.p_value:.3g})"
+    sign = 1.0 if score.direction == "maximize" else -1.0
+    differences = [sign * (v - other.outcomes[key]) for key, v in score.outcomes.items() if key in other.outcomes]
+    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    return f"{start}: {wins} items won, {losses} lost ({test.name}, p = {test.p_value:.3g})"
 
 
 def _losses(experiment: Experiment) -> list[str]:
@@ -82,6 +88,8 @@ def _failure(experiment: Experiment) -> list[str]:
 
 
 def _after_failure(failure: str) -> str:
+    if "stopped early" in failure:
+        return "other values: with these it could not win any more"
     if "out of memory" in failure:
         return "a smaller batch or shorter sequences"
     if "time limit" in failure:

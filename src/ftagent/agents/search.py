@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftagent.agents.reflection import reflect
+from ftagent.agents.space import defaults
+from ftagent.agents.tuning.samplers import distribution, plain
 from ftagent.core import policy
 from ftagent.core.types import (
     Brief,
@@ -21,12 +23,8 @@ from ftagent.core.types import (
     Files,
     Hypothesis,
     Outcome,
-    Parameter,
     Trace,
 )
-
-if TYPE_CHECKING:
-    import optuna
 
 _CHANGES = 3
 _TRIES = 50
@@ -47,7 +45,7 @@ class SearchAgent:
                 title="the scenario's defaults",
                 reason="every search starts from the defaults, so that each later trial has something to beat",
                 expected_effect=f"{brief.metric} above the untouched base model",
-                params=_defaults(brief),
+                params=defaults(brief),
             )
         choice = policy.choose(trace, self._options)
         tried = [e.hypothesis.params for e in trace.experiments] + [h.params for h in trace.pending]
@@ -75,17 +73,13 @@ class SearchAgent:
         rng = random.Random(f"{trace.seed}/{trace.loop}/{attempt}")
         if choice.kind == "debug":
             # Half of what differs from the defaults goes back to them: one of those values broke it.
-            source, names = _defaults(brief), [n for n, value in _defaults(brief).items() if parent.get(n) != value]
+            source, names = defaults(brief), [n for n, value in defaults(brief).items() if parent.get(n) != value]
             count = max(1, math.ceil(len(names) / 2))
         else:
             source, names = sampled, [name for name in sampled if sampled[name] != parent.get(name)]
             count = rng.randint(1, _CHANGES)
         chosen = rng.sample(sorted(names), min(count, len(names)))
         return {**parent, **{name: source[name] for name in chosen}} if chosen else sampled
-
-
-def _defaults(brief: Brief) -> dict[str, Any]:
-    return {p.name: brief.baseline_params.get(p.name, p.default) for p in brief.space}
 
 
 def _params_of(trace: Trace, loop: int | None) -> dict[str, Any] | None:
@@ -99,7 +93,7 @@ def _sample(brief: Brief, trace: Trace, attempt: int) -> dict[str, Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {parameter.name: _distribution(parameter) for parameter in brief.space}
+    space = {parameter.name: distribution(parameter) for parameter in brief.space}
     seed = random.Random(f"{trace.seed}/{trace.loop}/{attempt}").getrandbits(32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -120,30 +114,13 @@ def _sample(brief: Brief, trace: Trace, attempt: int) -> dict[str, Any]:
     for hypothesis in trace.pending:
         study.enqueue_trial(hypothesis.params)
         study.ask(space)
-    return {name: _plain(value) for name, value in study.ask(space).params.items()}
-
-
-def _distribution(parameter: Parameter) -> optuna.distributions.BaseDistribution:
-    import optuna
-
-    if parameter.kind == "choice":
-        return optuna.distributions.CategoricalDistribution(parameter.choices)
-    if parameter.low is None or parameter.high is None:
-        raise ValueError(f"{parameter.name}: a {parameter.kind} needs low and high")
-    if parameter.kind == "int":
-        return optuna.distributions.IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)
-    return optuna.distributions.FloatDistribution(parameter.low, parameter.high, log=parameter.log)
-
-
-def _plain(value: Any) -> Any:
-    """Four significant digits are plenty, and survive JSON unchanged."""
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+    return {name: plain(value) for name, value in study.ask(space).params.items()}
 
 
 def _in_words(brief: Brief, trace: Trace, choice: policy.Choice, params: Mapping[str, Any]) -> Hypothesis:
     parent = _params_of(trace, choice.parent)
     against = f"loop {choice.parent}" if parent is not None else "the defaults"
-    before = parent if parent is not None else _defaults(brief)
+    before = parent if parent is not None else defaults(brief)
     changes = [f"{name} {before.get(name)} → {value}" for name, value in params.items() if before.get(name) != value]
     scored = [e for e in trace.experiments if e.validation is not None]
     evidence = f"{len(scored)} scored trial{'s' if len(scored) != 1 else ''}"

@@ -53,12 +53,12 @@ def budget_words(left: Left | None) -> str:
 
 
 def space_section(space: Sequence[Parameter]) -> Section:
-    """Every parameter with its values, its default and what it does; without the last where there is no room."""
+    """Every parameter: values, default, what it does and costs; without these two where there is no room."""
     if not space:
         return Section("space", ("(no parameters: everything is in the files)",))
     ranges = [f"- {parameter.name}: {_range(parameter)}" for parameter in space]
     whole = [
-        f"{line}; {parameter.description}" if parameter.description else line
+        "; ".join(filter(None, (line, parameter.description, parameter.cost and f"cost: {parameter.cost}")))
         for line, parameter in zip(ranges, space, strict=True)
     ]
     return Section("space", ("\n".join(whole), "\n".join(ranges)))
@@ -69,7 +69,7 @@ def _range(parameter: Parameter) -> str:
     if parameter.kind != "choice":
         scale = ", on a logarithmic scale" if parameter.log else ""
         values = f"{parameter.kind} from {parameter.low} to {parameter.high}{scale}"
-    return f"{values} (default {parameter.default})"
+    return f"{values} (default {parameter.default})" + ("" if parameter.tunable else ", protected: never changed")
 
 
 def details_section(brief: Brief) -> Section:

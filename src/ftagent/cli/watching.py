@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ftagent.cli import log
+from ftagent.cli.asking import Asker, somebody_there
 from ftagent.cli.progress import choose, resume_command
 from ftagent.cli.redacted import Redacted, redaction
 from ftagent.core.run_folder import RunFolder
@@ -20,11 +21,15 @@ if TYPE_CHECKING:
     from ftagent.app import Result
     from ftagent.cli.common import Common
     from ftagent.core.observer import Observer
+    from ftagent.core.options import Gate
     from ftagent.settings import Settings
 
 
-def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer], Result]) -> int:
-    """Run `session` under the display that fits; returns the exit code. The caller's errors pass through."""
+def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[Observer, Gate | None], Result]) -> int:
+    """Run `session` under the display that fits; returns the exit code. The caller's errors pass through.
+
+    `session` is also told who can be asked between loops; None where nobody can.
+    """
     progress = choose(as_json, settings.loop.log_typing_delay)
     redact = redaction(settings)
     end_log = log.configure(settings.loop.log_format_console, progress.log, common.debug, redact)
@@ -33,7 +38,8 @@ def watch(common: Common, settings: Settings, as_json: bool, session: Callable[[
     try:
         for note in settings.notes:
             progress.note(note)
-        result = session(Redacted(progress, redact))
+        asker = Asker(progress, redact) if somebody_there() and not as_json else None
+        result = session(Redacted(progress, redact), asker)
     finally:
         progress.close()
         end_log()
@@ -72,6 +78,8 @@ def closing(result: Result) -> list[str]:
         lines += [_pair(document, split) for split in ("validation", "test") if best.get(split)]
     if (report := result.run / "report.md").is_file():
         lines.append(f"report: {report}")
+    if result.tuning_report is not None:
+        lines.append(f"tuning report: {result.tuning_report}")
     if result.exit_code == 3 or document.get("status") in {"stopped", "budget", "failed"}:
         lines.append(resume_command(result.run) + (_higher(result.run, limit) if limit else ""))
     return lines
@@ -98,4 +106,6 @@ def _value(score: dict[str, Any] | None) -> str:
     if not score:
         return "missing"
     low, high = score["ci95"]
+    if score["n"] == 1 and low == high:
+        return f"{score['value']:.3f} (n 1)"
     return f"{score['value']:.3f} ({low:.3f} to {high:.3f}, n {score['n']})"

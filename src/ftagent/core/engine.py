@@ -12,29 +12,21 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
 
 from ftagent.core import events, policy
-from ftagent.core.errors import FtagentError, NoUsableReply
+from ftagent.core.errors import FtagentError, NoUsableReply, first_of
 from ftagent.core.executor import Executor, describe
 from ftagent.core.finish import Finish
 from ftagent.core.keeping import Keeper
+from ftagent.core.options import EngineOptions
 from ftagent.core.protocols import Agent, Environment, Scenario
 from ftagent.core.session import LimitReached, Session
 from ftagent.core.types import Candidate, Execution, Experiment, Files, Status, StepName, Trace
 from ftagent.core.workspace import UnsafePath, Workspace
 
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How a run is driven. `step_limits`: how many of a step run at once; unnamed steps: as many as loops."""
-
-    parallel: int = 1
-    repairs: int = 10
-    keep: str = "best"
-    step_limits: Mapping[str, int] = field(default_factory=dict)
-    policy: policy.PolicyOptions = field(default_factory=policy.PolicyOptions)
+__all__ = ["Ended", "Engine", "EngineOptions"]
 
 
 @dataclass(frozen=True)
@@ -59,13 +51,16 @@ class Engine:
         self._executor = Executor(session, scenario, environment, self._brief.model_folder)
         self._moved = asyncio.Event()
         self._limit = ""
-        self._keeper = Keeper(session, self._executor, options.keep, options.policy)
+        self._stopped = False  # by the user: what was submitted is brought to its end
+        self._keeper = Keeper(session, self._executor, options, self._brief)
+        self._known = sum(session.state.complete(e.loop) for e in session.state.experiments)
         self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
 
     async def run(self) -> Ended:
         """Baseline, loops, finish. Raises FtagentError for what is ours; all that ended well is journaled."""
-        if why := self._executor.leader_gone():
+        if not self._options.control and (why := self._executor.leader_gone()):
             self._session.observer.note(f"{why} unless a better one is found")
+        self._keeper.tidy()
         try:
             async with asyncio.timeout(self._session.seconds_left()):
                 await self._measure_baseline()
@@ -75,12 +70,13 @@ class Engine:
         except TimeoutError:
             self._limit = "--timeout"
         except ExceptionGroup as group:
-            raise _first(group) from group
-        status: Status = "budget" if self._limit else "completed"
+            raise first_of(group) from group
+        status: Status = "budget" if self._limit else "stopped" if self._stopped else "completed"
         # `--step-n` is for stepping through a run: it must leave the sealed test alone.
         if self._limit != "--step-n" and "validation" in self._session.state.baseline_scores:
-            finish = Finish(self._session, self._scenario, self._executor, self._options.policy, self._brief)
-            await finish.run(status, self._options.keep)
+            finish = Finish(self._session, self._scenario, self._executor, self._options, self._brief)
+            await finish.run(status)
+            self._keeper.tidy()
         return Ended(status, self._limit)
 
     async def _measure_baseline(self) -> None:
@@ -99,7 +95,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for loop in itertools.count():
                 await self._wait(self._may_propose, loop)
-                if self._limit or loop == self._session.state.limits.loop_n:
+                if self._limit or loop == self._session.state.limits.loop_n or not await self._go_on(loop):
                     break
                 try:
                     await self._propose(loop)
@@ -107,6 +103,14 @@ class Engine:
                     self._wake(reached.limit)
                     break
                 group.create_task(self._complete(loop))
+
+    async def _go_on(self, loop: int) -> bool:
+        """Whether `loop` may be submitted; asked about each loop that this session brought to its end."""
+        before, gate = loop - self._options.parallel, self._options.gate
+        if gate is not None and before >= self._known and not await gate.go_on(self._session.state, before):
+            self._stopped = True
+            self._wake()
+        return not self._stopped
 
     async def _complete(self, loop: int) -> None:
         """The rest of a proposed loop."""
@@ -192,7 +196,7 @@ class Engine:
             return
         async with self._step(loop, "feedback"):
             experiment, trace = self._experiment(loop), self._session.state.trace(loop, loop)
-            outcome = policy.judge(experiment, self._session.state.leader, trace.baseline, trace.direction)
+            outcome = policy.judge(experiment, self._session.state.leader, trace, self._options.policy)
             said = await self._agent.reflect(self._brief, trace, experiment, outcome)
             feedback = replace(said, decision=outcome.decision)
             path = self._session.folder.step(loop, "feedback", "feedback.json")
@@ -219,7 +223,7 @@ class Engine:
         if loop and not state.complete(loop - 1):
             return False
         ahead = ahead if state.limits.loop_n is None else min(ahead, state.limits.loop_n)
-        return bool(self._limit) or len(state.experiments) >= ahead
+        return bool(self._limit) or self._stopped or len(state.experiments) >= ahead
 
     async def _wait(self, ready: Callable[[int], bool], loop: int) -> None:
         while not ready(loop):
@@ -241,8 +245,3 @@ class Engine:
             self._session.observer.step(loop, step, "")
             yield
         self._wake()
-
-
-def _first(group: ExceptionGroup[Exception]) -> Exception:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, ExceptionGroup) else found

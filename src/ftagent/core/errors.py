@@ -69,3 +69,9 @@ class StoppedEarly(StageRefused):
 
 class ScoreUnavailable(FtagentError):
     """A metric could not be computed. It is missing then, never 0."""
+
+
+def first_of(group: ExceptionGroup[Exception]) -> Exception:
+    """The first error of a group that is no group itself."""
+    found = group.exceptions[0]
+    return first_of(found) if isinstance(found, ExceptionGroup) else found

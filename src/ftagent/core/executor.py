@@ -116,9 +116,14 @@ class Executor:
         again = f"`ftagent resume {self._session.folder.path} --from {loop}:run` makes it again"
         return WorkspaceMissing(f"{path}: gone since loop {loop} ran; {again}")
 
-    def model(self, loop: int) -> Path:
-        """Where an experiment's weights lie."""
+    def model(self, loop: int | None) -> Path:
+        """Where an experiment's weights lie; None is the baseline's."""
         return self._session.folder.workspace(loop) / self._model_folder
+
+    def has_model(self, loop: int | None) -> bool:
+        """Whether `loop` trained something that is still there."""
+        workspace = Workspace(self._session.folder.workspace(loop))
+        return self._trained(loop) and workspace.exists(self._model_folder)
 
     def has_weights(self, loop: int) -> bool:
         """Whether an experiment can still be measured: it trained nothing, or what it trained is there."""
@@ -131,8 +136,10 @@ class Executor:
             return None
         return self.gone(leader.loop, self.model(leader.loop))
 
-    def _trained(self, loop: int) -> bool:
-        return any(record.purpose == "full" for record in self._session.state.experiments[loop].stages)
+    def _trained(self, loop: int | None) -> bool:
+        state = self._session.state
+        stages = state.baseline_stages if loop is None else state.experiments[loop].stages
+        return any(record.purpose == "full" for record in stages)
 
     def drop_weights(self, loop: int) -> None:
         """Delete an experiment's weights; everything else of it stays."""
@@ -189,19 +196,22 @@ def describe(execution: Execution) -> str:
     endings = {"timed_out": "over its time limit", "out_of_memory": "out of memory", "killed": "killed",
                "lost": "lost by the environment", "failed": code}  # fmt: skip
     lines = [line for line in execution.tail.splitlines() if line.strip()]
-    hint = execution.detail or (lines[-1].strip()[:300] if lines else "no output")
+    said = lines[-1].strip()[:300] if lines else "no output"
+    hint = said if execution.detail in ("", code) else execution.detail
     if execution.detail.startswith(("refused:", "stopped early:")):
         return f"{execution.stage}: {execution.detail}"
     return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"
 
 
 def _read_rows(path: Path, key: str) -> list[tuple[int, float]]:
-    points = []
+    """(step, value of `key`); with a minus before the key, its negative."""
+    points, sign = [], -1.0 if key.startswith("-") else 1.0
+    key = key.removeprefix("-")
     if path.is_file():
         for line in path.read_text(errors="replace").splitlines():
             try:
                 row = json.loads(line)
-                points.append((int(row["step"]), float(row[key])))
+                points.append((int(row["step"]), sign * float(row[key])))
             except (ValueError, KeyError, TypeError):
                 continue  # untrusted output: a line that does not tell the value tells nothing
     return points

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from ftagent.core import events, policy
 from ftagent.core.executor import Executor
+from ftagent.core.options import EngineOptions
+from ftagent.core.outputs import point, replace_folder
 from ftagent.core.protocols import Scenario
 from ftagent.core.session import Session
 from ftagent.core.statistics import compare, pooled
@@ -19,7 +21,7 @@ class Finish:
     """Resumable like the loop: what is journaled is not done again."""
 
     def __init__(
-        self, session: Session, scenario: Scenario, executor: Executor, options: policy.PolicyOptions, brief: Brief
+        self, session: Session, scenario: Scenario, executor: Executor, options: EngineOptions, brief: Brief
     ) -> None:
         self._session = session
         self._scenario = scenario
@@ -27,18 +29,20 @@ class Finish:
         self._options = options
         self._brief = brief
 
-    async def run(self, status: Status, keep: str) -> None:
+    async def run(self, status: Status) -> None:
         """Select, test, claim, keep. Nothing to do when the run is finished already."""
         if self._session.state.status is not None:
             return
         self._session.observer.step(None, None, "finish")
         if self._session.state.selected is None:
             best = await self._select()
-            await self._open_test(best)
+            if not self._options.control:
+                await self._open_test(best)
             self._session.record(self._claim(best))
         selected = self._session.state.selected
-        self._keep_best(selected.loop if selected else None)
-        if keep == "none":
+        if not self._options.control:
+            self._keep_best(selected.loop if selected else None)
+        if self._options.keep == "none":
             for experiment in self._session.state.experiments:
                 self._executor.drop_weights(experiment.loop)
         self._session.record(events.Finished(status))
@@ -50,12 +54,14 @@ class Finish:
         """
         state, options = self._session.state, self._options
         baseline = state.baseline_scores.get("validation")
-        if gone := self._executor.leader_gone():
+        if not options.control and (gone := self._executor.leader_gone()):
             raise gone
-        here = [e for e in state.experiments if e.validation and self._executor.has_weights(e.loop)]
-        near = policy.challengers(here, baseline, self._brief.direction, options)
+        here = [
+            e for e in state.experiments if e.validation and (options.control or self._executor.has_weights(e.loop))
+        ]
+        near = policy.challengers(here, baseline, self._brief.direction, options.policy)
         rival = self._rival(near, baseline)
-        if len(near) + (rival is not None) > 1:
+        if not options.control and len(near) + (rival is not None) > 1:
             for loop in near:
                 if "confirm" not in state.experiments[loop].scores:
                     await self._executor.score(self._candidate(loop), "confirm")
@@ -108,31 +114,35 @@ class Finish:
             tried = sum(split in e.scores for e in state.experiments)
             baseline, score = state.baseline_scores[split], experiment.scores[split]
             test = compare(baseline, score, comparisons=tried, seed=state.created.seed if state.created else 0)
+            unit = f"trainings, {split}" if score.statistic == "runs" else f"{split} items"
             reason = (
-                f"{test.name} on {test.n} {split} items: difference {test.difference:+.4f}, "
+                f"{test.name} on {test.n} {unit}: difference {test.difference:+.4f}, "
                 f"p = {test.p_value:.3g}, corrected for {tried} comparison{'s' if tried != 1 else ''}"
             )
             return events.Selected(best, test.verdict, split, test.p_value, tried, reason)
         return events.Selected(best, "tie", "validation", None, 0, "no split has both scores")
 
     def _keep_best(self, best: int | None) -> None:
-        """Lay the weights and files of the best under best/, whole or not at all."""
-        folder = self._session.folder
-        if best is None:
+        """Lay the weights and files of the best under best/, whole or not at all.
+
+        Where the baseline is a configuration that was trained, it is kept like any other.
+        """
+        folder, plan = self._session.folder, self._brief.plan
+        if best is None and not (plan and self._executor.has_model(None)):
             return
-        staging, old = folder.path / ".best.new", folder.path / ".best.old"
-        for path in (staging, old):
-            shutil.rmtree(path, ignore_errors=True)
-        experiment = self._session.state.experiments[best]
-        if not self._executor.has_weights(best):
+        if best is not None and not self._executor.has_weights(best):
             raise self._executor.gone(best, self._executor.model(best))
+        staging = folder.path / ".best.new"
+        shutil.rmtree(staging, ignore_errors=True)
         if self._executor.model(best).is_dir():
             Workspace(folder.workspace(best)).collect(self._brief.model_folder, staging)
-        Workspace(staging / "files").write(experiment.files)
-        if folder.best.exists():
-            folder.best.rename(old)
-        staging.rename(folder.best)
-        shutil.rmtree(old, ignore_errors=True)
+        files = self._scenario.baseline().files if best is None else self._session.state.experiments[best].files
+        Workspace(staging / "files").write(files)
+        if plan is None:
+            replace_folder(staging, folder.best)
+        else:
+            replace_folder(staging, folder.best_overall_model)
+            point(folder.best, folder.best_overall_model.name)
 
     def _candidate(self, loop: int) -> Candidate:
         experiment = self._session.state.experiments[loop]

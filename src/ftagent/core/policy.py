@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from ftagent.core.search_plan import Constraint
 from ftagent.core.statistics import contributions
-from ftagent.core.types import Direction, Experiment, Outcome, Score, Trace
+from ftagent.core.types import Direction, Experiment, Outcome, Score, StageRecord, Trace
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,24 @@ class PolicyOptions:
     drafts: int = 2
     debug_depth: int = 2
     challengers: int = 3
+    constraints: tuple[Constraint, ...] = ()
+    """What is built on and recommended exceeds none of them."""
+
+
+def measured(score: Score | None, stages: Sequence[StageRecord]) -> dict[str, float]:
+    """Numbers by name that constraints and objectives are about: the score's details; `seconds` and `peak_mb` of the
+    full stages where those are known."""
+    full = [record.execution for record in stages if record.purpose == "full"]
+    peaks = [execution.peak_mb for execution in full if execution.peak_mb is not None]
+    found = {"seconds": math.fsum([execution.seconds for execution in full])} if full else {}
+    found |= {"peak_mb": max(peaks)} if peaks else {}
+    return {**found, **(score.details if score is not None else {})}
+
+
+def excess(constraints: Sequence[Constraint], values: Mapping[str, float]) -> dict[str, float]:
+    """Name → how far its constraint is exceeded, as a share of it. What was not measured exceeds nothing."""
+    over = {c.name: (values.get(c.name, c.at_most) - c.at_most) / (abs(c.at_most) or 1.0) for c in constraints}
+    return {name: share for name, share in over.items() if share > 0}
 
 
 def posterior_mean(score: Score, prior_mean: float, prior_sd: float) -> float:
@@ -64,12 +83,17 @@ def choose(trace: Trace, options: PolicyOptions) -> Choice:
     return Choice("improve", parent) if parent is not None else Choice("draft", None)
 
 
-def judge(experiment: Experiment, leader: Experiment | None, baseline: Score | None, direction: Direction) -> Outcome:
+def judge(experiment: Experiment, leader: Experiment | None, trace: Trace, options: PolicyOptions) -> Outcome:
     """Is `experiment` what to build on rather than `leader` (None: the baseline)? A search decision, not a claim."""
-    if experiment.validation is None or baseline is None:
+    if experiment.validation is None or trace.baseline is None:
         return Outcome(None, experiment.failure, "failed", experiment.failure or "it has no score")
+    values = measured(experiment.validation, experiment.stages)
+    if over := excess(options.constraints, values):
+        limits = {constraint.name: constraint.at_most for constraint in options.constraints}
+        told = ", ".join(f"{name} is {values[name]:.4g}, at most {limits[name]:.4g} is allowed" for name in over)
+        return Outcome(experiment.validation, "", "reject", told)
     rivals = [experiment] if leader is None else [leader, experiment]
-    best = ranking(rivals, baseline, direction)[0]
+    best = ranking(rivals, trace.baseline, trace.direction)[0]
     if best == experiment.loop:
         return Outcome(experiment.validation, "", "accept", "best posterior mean so far")
     name = "the baseline" if best is None else f"loop {best}"
@@ -89,7 +113,9 @@ def ranking(experiments: Sequence[Experiment], baseline: Score | None, direction
 def challengers(
     experiments: Sequence[Experiment], baseline: Score | None, direction: Direction, options: PolicyOptions
 ) -> list[int]:
-    """The best experiment and those within noise of it (two standard errors of the difference), best first."""
+    """The best experiment within the constraints and those within noise of it (two standard errors of the difference),
+    best first."""
+    experiments = [e for e in experiments if not excess(options.constraints, measured(e.validation, e.stages))]
     order = [loop for loop in ranking(experiments, baseline, direction) if loop is not None]
     if not order:
         return []
@@ -102,6 +128,8 @@ def challengers(
 def within_noise(one: Score, other: Score) -> bool:
     """Whether two scores differ by at most two standard errors of their difference, paired where they share items."""
     difference = abs(one.value - other.value)
+    if one.statistic == "runs" and min(one.n, other.n) == 1:
+        return True  # a single training does not tell its noise
     return difference == 0 or difference <= 2 * _paired_error(one, other)
 
 

@@ -66,7 +66,17 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
+        """The selected model; a link to `best_overall_model` in a run with a plan."""
         return self.path / "best"
+
+    @property
+    def best_overall_model(self) -> Path:
+        return self.path / "best_overall_model"
+
+    @property
+    def controls(self) -> Path:
+        """Runs of the control strategies."""
+        return self.path / "controls"
 
     @property
     def workspaces(self) -> Path:

@@ -28,11 +28,13 @@ class Constraint:
 class Halving:
     """Successive halving on live metrics (Jamieson and Talwalkar 2016; asynchronous as in Li et al. 2020).
 
-    A trial is stopped at a rung where its metric is not among the best 1/`reduction` seen there.
+    A trial is stopped at a rung where its metric is not among the best 1/`reduction` seen there, and it is farther
+    behind the best trial than one that still overtook another ever was (ftagent.search.halving).
     """
 
     metric: str
-    """Its key in the rows of metrics.jsonl; the rows have `step`."""
+    """Its key in the rows of metrics.jsonl, which have `step`; with a minus before it, its negative: as the metric is,
+    so is this to be maximised or minimised."""
     reduction: float = 2.0
     rungs: int = 3
 
@@ -56,3 +58,5 @@ class SearchPlan:
     constraints: tuple[Constraint, ...] = ()
     stopping_file: str = "stopping.json"
     """Where an agent writes the rules of `halving` among an experiment's files."""
+    interactive: bool = False
+    """Whether a run on a terminal asks after each loop, where the command line does not say."""

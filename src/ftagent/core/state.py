@@ -96,7 +96,8 @@ class State:
         pending = tuple(experiment.hypothesis for experiment in self.experiments[seen:loop])
         baseline = self.baseline_scores.get("validation")
         left = self.starts[loop] if loop < len(self.starts) else None
-        return Trace(loop, created.seed, created.direction, baseline, known, pending, left)
+        trained = tuple(record for record in self.baseline_stages if record.purpose == "full")
+        return Trace(loop, created.seed, created.direction, baseline, known, pending, left, trained)
 
     def apply(self, record: Record) -> None:
         """Take in one event. Raises ValueError where the journal contradicts itself."""

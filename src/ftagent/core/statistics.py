@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ftagent.core import rank_statistics
+from ftagent.core import rank_statistics, student
 from ftagent.core.types import Direction, Score, Verdict
 
 Z95 = 1.959963984540054
@@ -43,7 +43,7 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, tuple[float, f
         effective = mean * (1 - mean) / (stderr * stderr) if stderr > 0 else float(n)
         return mean, stderr, wilson(mean, max(float(n), effective))
     stderr = math.sqrt(variance / max(1, n - 1))
-    half = _student_t_975(n - 1) * stderr
+    half = student.quantile_975(n - 1) * stderr
     return mean, stderr, (mean - half, mean + half)
 
 
@@ -93,9 +93,50 @@ def spearman_score(
     )  # fmt: skip
 
 
+def repeated_score(
+    metric: str,
+    outcomes: Mapping[str, float],
+    *,
+    direction: Direction = "maximize",
+    details: Mapping[str, float] | None = None,
+) -> Score:
+    """The Score of the same items measured once or more, ids GROUP/ITEM: an item counts once. Raises ValueError."""
+    items = score_of(metric, _by_item(outcomes), direction=direction, details=details)
+    samples = len({key.rpartition("/")[0] for key in outcomes})
+    return replace(items, outcomes=dict(outcomes), statistic="item_mean", samples=samples)
+
+
+def trained_score(
+    metric: str,
+    runs: Mapping[str, float],
+    *,
+    direction: Direction = "maximize",
+    details: Mapping[str, float] | None = None,
+) -> Score:
+    """The Score of whole trainings, one value each: they are the items. The noise of a single one is unknown, and its
+    interval is that single value. Raises ValueError without any."""
+    values, n = list(runs.values()), len(runs)
+    if not n:
+        raise ValueError("no trainings")
+    mean = math.fsum(values) / n
+    stderr = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / max(1, n - 1) / n)
+    half = student.quantile_975(n - 1) * stderr
+    return Score(metric, mean, n, stderr, (mean - half, mean + half), direction, 1, dict(runs), "runs",
+                 details=dict(details or {}))  # fmt: skip
+
+
+def _by_item(outcomes: Mapping[str, float]) -> dict[str, float]:
+    found: dict[str, list[float]] = {}
+    for key, value in outcomes.items():
+        found.setdefault(key.rpartition("/")[2], []).append(value)
+    return {item: math.fsum(values) / len(values) for item, values in found.items()}
+
+
 def contributions(score: Score) -> Mapping[str, float]:
     """Item → its part in the value: their mean is the value, and their spread its standard error."""
-    if score.statistic == "mean":
+    if score.statistic == "item_mean":
+        return _by_item(score.outcomes)
+    if score.statistic != "spearman":
         return score.outcomes
     return rank_statistics.influences(rank_statistics.by_group(score.outcomes, score.references))
 
@@ -107,7 +148,10 @@ def pooled(score: Score, extra: Score) -> Score:
     outcomes = {**score.outcomes, **extra.outcomes}
     if score.statistic == "spearman":
         return spearman_score(score.metric, outcomes, {**score.references, **extra.references})
-    return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
+    if score.statistic == "mean":
+        return score_of(score.metric, outcomes, direction=score.direction, samples=score.samples)
+    joined = trained_score if score.statistic == "runs" else repeated_score
+    return joined(score.metric, outcomes, direction=score.direction)
 
 
 @dataclass(frozen=True)
@@ -125,16 +169,19 @@ def compare(baseline: Score, candidate: Score, comparisons: int = 1, seed: int =
     """Is the candidate better? At most 5 % false claims over `comparisons` such questions (Bonferroni).
 
     Two-sided: McNemar's exact test (1947) where outcomes are 0 or 1, else a paired sign-flip permutation test
-    (Fisher 1935); a paired bootstrap for rank correlations. Raises ValueError when the two share no item.
+    (Fisher 1935); a paired bootstrap for rank correlations; Student's paired t for whole trainings, which are few.
+    Raises ValueError when the two share no item.
     """
     if candidate.statistic == "spearman":
         difference, _, p_value, n = _bootstrap(baseline, candidate, seed)
         return _verdict(candidate, p_value, difference, n, "paired bootstrap", comparisons)
-    shared = [key for key in baseline.outcomes if key in candidate.outcomes]
-    if not shared:
+    pairs = _pairs(baseline, candidate)
+    if not pairs:
         raise ValueError(f"{baseline.metric}: baseline and candidate share no item")
-    pairs = [(baseline.outcomes[key], candidate.outcomes[key]) for key in shared]
     differences = [after - before for before, after in pairs]
+    if candidate.statistic == "runs":
+        mean = math.fsum(differences) / len(differences)
+        return _verdict(candidate, paired_t(differences), mean, len(pairs), "paired t", comparisons)
     if all(value in (0.0, 1.0) for pair in pairs for value in pair):
         wins, losses = differences.count(1.0), differences.count(-1.0)
         p_value, name = mcnemar_exact(wins, losses), "McNemar exact"
@@ -166,11 +213,10 @@ def paired_difference(before: Score, after: Score) -> tuple[float, tuple[float, 
     if after.statistic == "spearman":
         difference, between, _, count = _bootstrap(before, after)
         return difference, between, count
-    shared = [key for key in before.outcomes if key in after.outcomes]
-    n = len(shared)
+    pairs = _pairs(before, after)
+    n = len(pairs)
     if n < 2:
         raise ValueError(f"{before.metric}: fewer than two items in common")
-    pairs = [(before.outcomes[key], after.outcomes[key]) for key in shared]
     differences = [new - old for old, new in pairs]
     mean = math.fsum(differences) / n
     if all(value in (0.0, 1.0) for pair in pairs for value in pair):
@@ -179,9 +225,27 @@ def paired_difference(before: Score, after: Score) -> tuple[float, tuple[float, 
         low, high = max(-1.0, wins - losses - half), min(1.0, wins - losses + half)
     else:
         variance = math.fsum((value - mean) ** 2 for value in differences) / (n - 1)
-        half = _student_t_975(n - 1) * math.sqrt(variance / n)
+        half = student.quantile_975(n - 1) * math.sqrt(variance / n)
         low, high = mean - half, mean + half
     return mean, (low, high), n
+
+
+def _pairs(before: Score, after: Score) -> list[tuple[float, float]]:
+    """Values of the items that both have."""
+    old, new = contributions(before), contributions(after)
+    return [(old[key], new[key]) for key in old if key in new]
+
+
+def paired_t(differences: Sequence[float]) -> float:
+    """Two-sided p-value of the mean of `differences` (Student 1908); 1 where there are fewer than two."""
+    n = len(differences)
+    if n < 2:
+        return 1.0
+    mean = math.fsum(differences) / n
+    error = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1) / n)
+    if error == 0:
+        return 1.0  # the seed changes nothing, so the noise is as unknown as with one training
+    return student.two_sided_p(mean / error, n - 1)
 
 
 def mcnemar_exact(wins: int, losses: int) -> float:
@@ -211,15 +275,3 @@ def sign_flip(differences: list[float], seed: int = 0) -> float:
         mask = rng.getrandbits(len(nonzero))
         hits += abs(sum(-v if mask >> i & 1 else v for i, v in enumerate(nonzero))) >= observed
     return (hits + 1) / (_RESAMPLES + 1)
-
-
-def _student_t_975(degrees: int) -> float:
-    """97.5 % point of Student's t (Cornish–Fisher expansion, Abramowitz and Stegun 26.7.5; exact for 1 and 2)."""
-    if degrees <= 2:
-        return {0: 0.0, 1: 12.706204736, 2: 4.302652730}[max(degrees, 0)]
-    z, n = Z95, float(degrees)
-    g1 = (z**3 + z) / 4
-    g2 = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    g3 = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    g4 = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + g1 / n + g2 / n**2 + g3 / n**3 + g4 / n**4

@@ -87,6 +87,8 @@ class Hypothesis:
     """What was changed in it and why, such as a value that was clamped to its range."""
     abandoned: str = ""
     """Why there is nothing to try (the agent gave no usable proposal); the loop then fails without code."""
+    plan: dict[str, Any] = field(default_factory=dict)
+    """Of an agent that tunes: its place in the search, and what was decided for later loops (see agents/tuning)."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Stage:
     """Workspace files or folders that must exist afterwards, else the stage counts as failed."""
     reusable: bool = False
     """Whether an earlier result of the same command on the same workspace and mounts does as well as a new one."""
+    adapts: bool = False
+    """The command itself starts again, with less, what was killed for want of memory: then only its own end counts."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +169,9 @@ class Score:
     direction: Direction = "maximize"
     samples: int = 1
     outcomes: dict[str, float] = field(default_factory=dict)
-    statistic: Literal["mean", "spearman"] = "mean"
-    """What `value` is of the outcomes. `spearman`: their rank correlation with `references`, averaged over the groups
-    that ids GROUP/ITEM name (one for each seed); outcomes are then predictions."""
+    statistic: Literal["mean", "item_mean", "runs", "spearman"] = "mean"
+    """What `value` is of the outcomes. `item_mean`: ids are GROUP/ITEM, an item is measured in each group (seed).
+    `runs`: an outcome is a whole training. `spearman`: outcomes are predictions of `references`, ids as before."""
     references: dict[str, float] = field(default_factory=dict)
     """The gold values, by the same ids."""
     details: dict[str, float] = field(default_factory=dict)
@@ -176,6 +180,8 @@ class Score:
     """Error category → number of items, for reflection; validation only."""
     mistakes: tuple[str, ...] = ()
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
+    notes: tuple[str, ...] = ()
+    """What happened while it was measured that people should know, such as a batch that had to be lowered."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
@@ -183,8 +189,7 @@ class Score:
 
     def summary(self) -> dict[str, Any]:
         """The `S` of the command line's JSON."""
-        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr,
-                "ci95": list(self.ci95)}  # fmt: skip
+        return {"metric": self.metric, "value": self.value, "n": self.n, "stderr": self.stderr, "ci95": list(self.ci95)}
 
 
 @dataclass(frozen=True)
@@ -234,9 +239,8 @@ class Experiment:
     cost_usd: float = 0.0
     seconds: float = 0.0
     losses: tuple[tuple[int, float], ...] = ()
-    """(step, training loss) points of the full run, thinned."""
     curve: tuple[tuple[int, float], ...] = ()
-    """(step, live metric of `Halving`) points of the full run."""
+    """Points of the full run: (step, training loss), thinned, and (step, live metric of `Halving`)."""
 
     @property
     def validation(self) -> Score | None:
@@ -245,38 +249,35 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Left:
-    """What a run still had when a loop began. None is no limit."""
+    """What a run still had when a loop began, that loop included. None is no limit."""
 
     loops: int | None
-    """This one included."""
     seconds: float | None
     usd: float | None
 
 
 @dataclass(frozen=True)
 class CallPlace:
-    """Where in a run a language model was asked. `loop` is None before the first loop."""
+    """Where in a run a language model was asked. `loop`: None before the first; `attempt`: of the code step."""
 
     loop: int | None
     step: StepName
     attempt: int = 0
-    """Of the code step."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the next proposal sees: the baseline and experiments in order of submission. Never a test score."""
+    """What a step of `loop` sees: experiments in order of submission, those in flight. Never a test score."""
 
     loop: int
-    """The loop that is asking."""
     seed: int
     direction: Direction
     baseline: Score | None
     experiments: tuple[Experiment, ...] = ()
     pending: tuple[Hypothesis, ...] = ()
-    """Submitted, still in flight (with `--parallel`)."""
     left: Left | None = None
-    """Of the budget, when this loop began."""
+    baseline_stages: tuple[StageRecord, ...] = ()
+    """Full ones, where the baseline is a configuration that was trained."""
 
 
 @dataclass(frozen=True)

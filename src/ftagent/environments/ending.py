@@ -26,11 +26,13 @@ def classify(stage: Stage, stopped: Stopped, code: int | None, oom_kills: int) -
     """`code`: exit code, negative or 128 + n for signal n, None when nobody reported one.
 
     The kernel's count of out-of-memory kills outranks the exit code, because a shell or a pool that lost a child may
-    well exit with 0. Exit code 137 alone is `killed`: it does not tell who sent the signal.
+    well exit with 0; a stage that adapts does not. Exit code 137 alone is `killed`: it does not tell who sent it.
     """
     memory = stage.resources.memory_mb
     limit = f"the memory limit of {memory} MB" if memory else "the memory of this machine"
     number = _signal(code)
+    if stage.adapts and code == 0:
+        oom_kills = 0
     if stopped == "time":
         return Ending("timed_out", None, int(signal.SIGKILL), f"time limit of {stage.time_limit:g} s exceeded")
     if stopped == "memory":

@@ -1,7 +1,8 @@
 """Rows of public datasets: from the hub through `datasets`, or from a local mirror of it.
 
 A mirror is a folder with `mirror.json`: for each hub id its config, its format (`jsonl` or `csv`) and the
-files of each split. Both ways end in the same list of plain dictionaries.
+files of each split; `score_scale` divides the field `score` where the hub has it from 0 to 1. Both ways end in the
+same list of plain dictionaries.
 """
 
 from __future__ import annotations
@@ -59,7 +60,15 @@ def _mirror_rows(mirror: Path, hub_id: str, config: str, split: str) -> Iterator
     if entry["format"] not in readers:
         raise RequestError(f"{mirror}: {hub_id} has format {entry['format']}; known: {', '.join(readers)}")
     for name in entry["splits"][split]:
-        yield from readers[entry["format"]](mirror / name, entry)
+        for row in readers[entry["format"]](mirror / name, entry):
+            yield _scaled(row, entry["score_scale"], mirror / name) if "score_scale" in entry else row
+
+
+def _scaled(row: Row, scale: float, path: Path) -> Row:
+    try:
+        return {**row, "score": float(row["score"]) / scale}
+    except (KeyError, TypeError, ValueError) as error:
+        raise RequestError(f"{path}: a row has no number as score: {row.get('score')!r}") from error
 
 
 def _jsonl_rows(path: Path, entry: dict[str, Any]) -> Iterator[Row]:

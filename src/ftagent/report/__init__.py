@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ftagent.core.run_folder import RunFolder
     from ftagent.core.state import State
     from ftagent.core.types import Stage
+    from ftagent.report.tuning.writing import ReportLanguage
 
 
 def write_report(folder: RunFolder, state: State) -> list[Path]:
@@ -31,3 +32,15 @@ def write_card(folder: RunFolder, state: State, stages: Sequence[Stage] = ()) ->
     from ftagent.report.card import write_card as write
 
     return write(folder, state, stages)
+
+
+def write_tuning_report(
+    folder: RunFolder, state: State, language: ReportLanguage, reports_dir: str | None = None
+) -> Path:
+    """Write the report on a tuned configuration, its pictures and the Optuna study; returns the report.
+
+    Raises RequestError for a run without a plan, StorageFull, OSError.
+    """
+    from ftagent.report.tuning.writing import write_tuning_report as write
+
+    return write(folder, state, language, reports_dir).report

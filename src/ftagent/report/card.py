@@ -9,7 +9,7 @@ from typing import Any
 from ftagent.core.files import atomic_write
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.state import State
-from ftagent.core.types import Experiment, Stage
+from ftagent.core.types import Experiment, Hypothesis, Stage
 from ftagent.report import sections
 from ftagent.report.markup import code, plain, table
 from ftagent.report.reproduce import reproduce_script
@@ -17,13 +17,16 @@ from ftagent.report.text import SPLITS, clock, plural, score_text
 from ftagent.report.usage import how_to_use
 from ftagent.report.writing import record_of
 
+DEFAULT = -1
+"""Loop number of the default configuration in a card."""
+
 
 def write_card(folder: RunFolder, state: State, stages: Sequence[Stage]) -> list[Path]:
-    """README.md and reproduce.sh in best/; nothing where the run selected no experiment. Raises StorageFull."""
+    """README.md and reproduce.sh in best/; nothing where nothing is kept there. Raises StorageFull."""
     chosen = state.selected
-    if chosen is None or chosen.loop is None or not folder.best.is_dir():
+    if chosen is None or not folder.best.is_dir():
         return []
-    item = state.experiments[chosen.loop]
+    item = default_of(folder, state) if chosen.loop is None else state.experiments[chosen.loop]
     record = record_of(folder)
     script, card = folder.best / "reproduce.sh", folder.best / "README.md"
     atomic_write(script, reproduce_script(folder, item, stages, record))
@@ -32,17 +35,28 @@ def write_card(folder: RunFolder, state: State, stages: Sequence[Stage]) -> list
     return [card, script]
 
 
+def default_of(folder: RunFolder, state: State) -> Experiment:
+    """A baseline that was trained, as if it were an experiment. Its files are those in best/."""
+    root = folder.best / "files"
+    files = {path.relative_to(root).as_posix(): path.read_text() for path in sorted(root.rglob("*")) if path.is_file()}
+    full = [record for record in state.baseline_stages if record.purpose == "full"]
+    idea = Hypothesis("the default configuration", "No configuration that was tried scored better.")
+    seconds = sum(record.execution.seconds for record in full)
+    return Experiment(DEFAULT, idea, files, stages=tuple(full), scores=state.baseline_scores, seconds=seconds)
+
+
 def card_markdown(folder: RunFolder, state: State, item: Experiment, record: dict[str, Any]) -> str:
     """The card: what it is, its numbers with intervals, how to load it, how it was made."""
     request = record.get("request", {})
-    lines = [*_front_matter(folder, request), f"# {plain(sections.title(state, record))}, loop {item.loop}", ""]
+    subject = "default configuration" if item.loop == DEFAULT else f"loop {item.loop}"
+    lines = [*_front_matter(folder, request), f"# {plain(sections.title(state, record))}, {subject}", ""]
     lines += [f"**{plain(sections.claim(state))}**", ""]
     lines += ["## Scores", "", *_scores(state, item)]
     lines += ["## How to load it", "", *how_to_use(folder, state)]
     made = [f"Hypothesis: {plain(item.hypothesis.title)}.", "", plain(item.hypothesis.reason), ""]
     lines += ["## How it was made", "", *made]
     seed = state.created.seed if state.created else "missing"
-    rows = [["run", code(folder.name)], ["loop", str(item.loop)], ["seed", str(seed)], ["time", clock(item.seconds)]]
+    rows = [["run", code(folder.name)], ["what", subject], ["seed", str(seed)], ["time", clock(item.seconds)]]
     for key in ("base_model", "benchmark", "datasets"):
         if request.get(key):
             value = request[key]
@@ -57,7 +71,10 @@ def _front_matter(folder: RunFolder, request: dict[str, Any]) -> list[str]:
     import json
 
     adapter = (folder.best / "adapter_config.json").is_file()
-    entries: dict[str, Any] = {"library_name": "peft" if adapter else "transformers", "tags": ["ftagent"]}
+    library = "peft" if adapter else "transformers"
+    if (folder.best / "modules.json").is_file():
+        library = "sentence-transformers"
+    entries: dict[str, Any] = {"library_name": library, "tags": ["ftagent"]}
     if request.get("base_model"):
         entries["base_model"] = str(request["base_model"])
     # JSON is YAML, and quotes what a name could smuggle in.

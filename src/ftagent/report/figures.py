@@ -11,10 +11,10 @@ from ftagent.core.types import Experiment, Score
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BASE = "#6b7280"
-_POINT = "#2563eb"
-_CHOSEN = "#059669"
-_FAILED = "#dc2626"
+BASE = "#6b7280"
+POINT = "#2563eb"
+CHOSEN = "#059669"
+FAILED = "#dc2626"
 _MOST_CURVES = 8
 
 
@@ -44,7 +44,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _figure(height: float) -> tuple[Figure, Any]:
+def new_figure(height: float) -> tuple[Figure, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -64,12 +64,12 @@ def _scores(state: State) -> Figure | None:
     scored = [(item, item.validation) for item in state.experiments if item.validation]
     if base is None and not scored:
         return None
-    figure, axes = _figure(3.4)
+    figure, axes = new_figure(3.4)
     if base is not None:
-        axes.axhspan(*base.ci95, color=_BASE, alpha=0.15, linewidth=0)
-        axes.axhline(base.value, color=_BASE, linewidth=1.2, label=f"baseline {base.value:.3f}")
+        axes.axhspan(*base.ci95, color=BASE, alpha=0.15, linewidth=0)
+        axes.axhline(base.value, color=BASE, linewidth=1.2, label=f"baseline {base.value:.3f}")
     selected = state.selected.loop if state.selected else None
-    for chosen, colour, label in ((False, _POINT, "validation, 95 % interval"), (True, _CHOSEN, "selected")):
+    for chosen, colour, label in ((False, POINT, "validation, 95 % interval"), (True, CHOSEN, "selected")):
         part = [(item, score) for item, score in scored if (item.loop == selected) is chosen]
         if part:
             _bars(axes, part, colour, label)
@@ -77,7 +77,7 @@ def _scores(state: State) -> Figure | None:
     if failed:
         # Missing is not zero: the mark lies on the axis, outside the scale.
         at_edge = axes.get_xaxis_transform()
-        axes.plot(failed, [0.0] * len(failed), "x", color=_FAILED, transform=at_edge, clip_on=False, label="no score")
+        axes.plot(failed, [0.0] * len(failed), "x", color=FAILED, transform=at_edge, clip_on=False, label="no score")
     axes.set_xlabel("loop")
     axes.set_ylabel(state.created.metric if state.created else "score")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -102,7 +102,7 @@ def _losses(state: State) -> Figure | None:
     selected = state.selected.loop if state.selected else None
     shown = curves[-_MOST_CURVES:]
     shown += [item for item in curves if item.loop == selected and item not in shown]
-    figure, axes = _figure(3.0)
+    figure, axes = new_figure(3.0)
     for item in shown:
         steps, losses = zip(*item.losses, strict=True)
         width = 2.2 if item.loop == selected else 1.2

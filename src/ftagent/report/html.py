@@ -49,9 +49,10 @@ def report_html(markdown: str, root: Path, language: str = "en") -> str:
 
 def _embedded(root: Path, source: str) -> str:
     path = (root / source).resolve()
-    if not path.is_relative_to(root.resolve()) or path.suffix != ".svg" or not path.is_file():
+    kind = {".svg": "svg+xml", ".png": "png"}.get(path.suffix)
+    if not path.is_relative_to(root.resolve()) or kind is None or not path.is_file():
         return ""
-    return f"data:image/svg+xml;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _coloured(tokens: list) -> list:  # type: ignore[type-arg]  # markdown-it's tokens

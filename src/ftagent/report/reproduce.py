@@ -13,7 +13,7 @@ from ftagent.core.types import Experiment, Stage
 
 _HEAD = """\
 #!/bin/sh
-# Trains the experiment of loop {loop} again, from the record of run {run}.
+# Trains {subject} again, from the record of run {run}.
 # Usage: sh reproduce.sh OUT     (OUT: a folder that does not exist yet)
 # PYTHON=... chooses the interpreter; {inputs}.
 # This runs the experiment's commands without a sandbox: read files/ first.
@@ -56,7 +56,8 @@ def reproduce_script(folder: RunFolder, item: Experiment, stages: Sequence[Stage
     names = sorted({mount.name for stage in stages for mount in stage.mounts})
     inputs = ", ".join(f"FTAGENT_INPUT_{name}=..." for name in names)
     said = f"{inputs} moves an input" if inputs else "there are no inputs"
-    lines = [_HEAD.format(loop=item.loop, run=_comment(folder.name), inputs=said)]
+    subject = "the default configuration" if item.loop < 0 else f"the experiment of loop {item.loop}"
+    lines = [_HEAD.format(subject=subject, run=_comment(folder.name), inputs=said)]
     lines += [_SUMS, *_checks(item), "", *_versions(record), 'mkdir -p "$out"', 'cp -R "$here/files/." "$out/"']
     lines += ['cd "$out"', "out=$(pwd)", ""]
     for stage in stages:

@@ -75,7 +75,7 @@ def _baseline(state: State) -> list[str]:
         more = ", ".join(f"{plain(name)} {number(value)}" for name, value in scored.details.items())
         if more:
             lines.append(f"- Baseline, {split}: {more}.")
-    return lines
+    return [*lines, *(f"- Baseline: {plain(note)}." for note in score.notes)]
 
 
 def spent(state: State) -> list[str]:

@@ -19,6 +19,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 model = AutoModelForCausalLM.from_pretrained({path!r})
 tokenizer = AutoTokenizer.from_pretrained({path!r})
 """
+_SENTENCES = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer({path!r})
+print(model.similarity(*model.encode(["A first sentence", "A second one"])))
+"""
 _CHAT = """\
 messages = [{"role": "user", "content": "Your question"}]
 prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -38,6 +44,9 @@ def how_to_use(folder: RunFolder, state: State, base_model: str = "") -> list[st
     if "adapter_config.json" in names:
         lines = [f"{code('best/')} holds an adapter of the base model. Load both:", ""]
         lines += block((_ADAPTER.format(path=path) + _CHAT).splitlines(), "python")
+    elif "modules.json" in names:
+        lines = [f"{code('best/')} holds a whole model of sentence-transformers:", ""]
+        lines += block(_SENTENCES.format(path=path).splitlines(), "python")
     elif "config.json" in names:
         lines = [f"{code('best/')} holds whole weights:", ""]
         lines += block((_WEIGHTS.format(path=path) + _CHAT).splitlines(), "python")

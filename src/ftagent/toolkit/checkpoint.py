@@ -16,7 +16,8 @@ from typing import Any
 
 from ftagent.toolkit.errors import full_storage_is_told
 from ftagent.toolkit.files import MARKER, is_complete, mark_complete, write_atomically
-from ftagent.toolkit.sharding import share_like, whole
+from ftagent.toolkit.optimizer import Optimizer
+from ftagent.toolkit.sharding import put, whole
 
 TENSORS = "state.safetensors"
 PROGRESS = "progress.json"
@@ -75,14 +76,14 @@ def save_checkpoint(
         note_best(folder, progress)
 
 
-def state_tensors(model: Any, optimizer: Any, wanted: bool = True) -> dict[str, Any]:
+def state_tensors(model: Any, optimizer: Optimizer, wanted: bool = True) -> dict[str, Any]:
     """Trained weights and the optimiser's moments, whole. Where they are in parts, every process calls it, and those
     that do not want them get none."""
     tensors: dict[str, Any] = {}
     for name, parameter in _trainable(model).items():
         tensors[f"weight/{name}"] = whole(parameter, wanted)
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"optimizer/{key}/{name}"] = whole(value, wanted)
+        for key, value in optimizer.moments(parameter, wanted).items():
+            tensors[f"optimizer/{key}/{name}"] = value
     return {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -118,7 +119,7 @@ def newest_complete(folder: Path, identity: str) -> Path | None:
     return next(found, None)
 
 
-def load_checkpoint(folder: Path, identity: str, model: Any, optimizer: Any) -> Progress:
+def load_checkpoint(folder: Path, identity: str, model: Any, optimizer: Optimizer) -> Progress:
     """Restore the newest complete checkpoint of `identity`; without one nothing changes and step is 0.
 
     One whose best checkpoint is damaged does not count: the training could not end as it would have.
@@ -167,17 +168,18 @@ def _trainable(model: Any) -> dict[str, Any]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def _restore(tensors: dict[str, Any], model: Any, optimizer: Any | None) -> None:
+def _restore(tensors: dict[str, Any], model: Any, optimizer: Optimizer | None) -> None:
     import torch
 
     parameters = _trainable(model)
     with torch.no_grad():
         for name, parameter in parameters.items():
-            parameter.copy_(share_like(tensors[f"weight/{name}"], parameter))
+            put(tensors[f"weight/{name}"], parameter)
+    if optimizer is None:
+        return
+    moments: dict[str, dict[str, Any]] = {}
     for key, value in tensors.items():
-        if optimizer is not None and key.startswith("optimizer/"):
+        if key.startswith("optimizer/"):
             _, entry, name = key.split("/", 2)
-            parameter = parameters[name]
-            # The fused optimiser wants its counter of steps, which is never split, beside the parameter, too.
-            moved = share_like(value, parameter) if value.dim() else value.to(parameter.device)
-            optimizer.state[parameter][entry] = moved
+            moments.setdefault(name, {})[entry] = value
+    optimizer.restore((parameters[name], values) for name, values in moments.items())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.presets import Method, ObjectiveName, Stack, complete, stack, unknown_key
@@ -19,7 +19,7 @@ from ftagent.toolkit.yaml_files import Layer, read_layer
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
-Strategy = Literal["ddp", "fsdp"]
+Strategy = Literal["ddp", "fsdp", "deepspeed-zero2", "deepspeed-zero3"]
 _DTYPE = "auto: bfloat16 on a GPU that has it, float32 elsewhere; float16 needs a GPU"
 _DEVICE = "auto: cuda where torch sees a GPU, else cpu"
 
@@ -87,7 +87,10 @@ class TrainConfig(_Config):
         ge=1, description="most tokens in one forward pass unless one row is longer; bounds memory only"
     )
     gradient_checkpointing: bool = Field(description="less memory, more time, the same result")
-    strategy: Strategy = Field(description="of several processes: each has the whole model (ddp), or a part (fsdp)")
+    strategy: Strategy = Field(
+        description="of several processes: each has the whole model (ddp), or its part (fsdp, deepspeed-zero2, -zero3)"
+    )
+    deepspeed_config: Path | None = Field(description="JSON file over DeepSpeed's settings of the strategy")
 
     dtype: Dtype = Field(description=_DTYPE)
     device: Device = Field(description=_DEVICE)
@@ -131,13 +134,6 @@ class TrainConfig(_Config):
         description="what --then needs: benchmark, split, limit, script, answers, merge_path, merge_dtype"
     )
 
-    @field_validator("strategy", mode="before")
-    @classmethod
-    def _not_deepspeed(cls, value: Any) -> Any:
-        if str(value).startswith("deepspeed"):
-            raise ValueError("Input should be 'ddp', or 'fsdp', which splits the model as DeepSpeed's ZeRO-3 does")
-        return value
-
     @model_validator(mode="before")
     @classmethod
     def _with_defaults(cls, values: Any) -> Any:
@@ -156,17 +152,20 @@ class TrainConfig(_Config):
             )
         if self.objective == "grpo":
             self._refuse_grpo()
-        if self.strategy == "fsdp":
-            self._refuse_fsdp()
+        if self.strategy != "ddp":
+            self._refuse_parts()
+        if self.deepspeed_config and not self.strategy.startswith("deepspeed-"):
+            raise ValueError("deepspeed_config needs strategy deepspeed-zero2 or deepspeed-zero3")
         return self
 
-    def _refuse_fsdp(self) -> None:
+    def _refuse_parts(self) -> None:
+        by = f"strategy {self.strategy}"
         if self.objective != "sft":
-            raise ValueError(f"strategy fsdp trains objective sft alone; objective {self.objective} takes strategy ddp")
+            raise ValueError(f"{by} trains objective sft alone; objective {self.objective} takes strategy ddp")
         if self.method == "qlora":
-            raise ValueError("strategy fsdp does not split 4-bit weights: give method lora, or strategy ddp")
+            raise ValueError(f"{by} does not split 4-bit weights: give method lora, or strategy ddp")
         if self.dtype == "float16":
-            raise ValueError("strategy fsdp computes in float32 or bfloat16, not in float16")
+            raise ValueError(f"{by} computes in float32 or bfloat16, not in float16")
 
     def _refuse_grpo(self) -> None:
         if not self.verifier:

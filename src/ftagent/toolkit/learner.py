@@ -9,22 +9,27 @@ from ftagent.toolkit.checkpoint import Write
 from ftagent.toolkit.config import Device, TrainConfig
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.models import add_adapter, load_model
+from ftagent.toolkit.optimizer import Optimizer, TorchOptimizer, adamw
 from ftagent.toolkit.precision import Precision, check_qlora, choose_precision, quantisation
 from ftagent.toolkit.result import write_model
 from ftagent.toolkit.sharding import device_of_processes, whole_weights
 from ftagent.toolkit.share import Share
+from ftagent.toolkit.zero import Zero, start_zero
+from ftagent.toolkit.zero_settings import engine_settings, uses_deepspeed
 
 
 @dataclass
 class Learner:
     """`model` is what is written; `inner` what computes: under a PEFT model the base model, which holds the adapters
-    too, and whose forward takes every argument. Before `prepare` both are the model as it was loaded."""
+    too, and whose forward takes every argument. Before `prepare` both are the model as it was loaded. `zero`: what
+    DeepSpeed put around it."""
 
     model: Any
     inner: Any
     tokenizer: Any
     precision: Precision
     sharded: bool = False
+    zero: Zero | None = None
 
     def prepare(self, config: TrainConfig) -> None:
         """Add what `config`'s method trains. Raises ToolkitError for adapters that the model has no place for."""
@@ -43,29 +48,30 @@ class Learner:
             # The re-entrant kind loses the gradients of adapters over frozen embeddings.
             self.inner.activation_checkpointing_enable({"use_reentrant": False})
 
-    def shard(self) -> None:
-        """Leave this process its part of the model."""
+    def shard(self, config: TrainConfig) -> None:
+        """Leave this process its part of what `config`'s strategy splits. Raises ToolkitError where it cannot be."""
         from ftagent.toolkit.kernels.select import leave_head, speed_up
         from ftagent.toolkit.sharding import shard
 
-        if device_of_processes() == "cpu":
-            speed_up(self.inner)  # it compares what the whole model computes
-        shard(self.inner)
+        # It compares what the whole model computes, and reads weights beside their modules, where stage 3 has none.
+        if device_of_processes() == "cpu" and config.strategy != "deepspeed-zero3":
+            speed_up(self.inner)
+        if uses_deepspeed(config):
+            settings = engine_settings(config, self.precision.autocasts)
+            self.zero = start_zero(self.inner, adamw(self.inner, config), settings)
+        else:
+            shard(self.inner)
         leave_head(self.inner)
         self.sharded = True
 
-    def optimizer(self, config: TrainConfig) -> Any:
-        """AdamW over what is trained."""
-        import torch
+    @property
+    def passes(self) -> Any:
+        """What forward passes go through: `inner`, or what stands for it."""
+        return self.inner if self.zero is None else self.zero.passes
 
-        return torch.optim.AdamW(
-            [parameter for parameter in self.inner.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            betas=(config.adam_beta1, config.adam_beta2),
-            eps=config.adam_epsilon,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+    def optimizer(self, config: TrainConfig, share: Share) -> Optimizer:
+        """Over what is trained."""
+        return TorchOptimizer(adamw(self.inner, config), share) if self.zero is None else self.zero.optimizer
 
     def writer(self, wanted: bool, result: bool = False) -> Write:
         """What writes an adapter, or weights with what is needed to load them, into a checkpoint or as the result.

@@ -18,7 +18,7 @@ from ftagent.toolkit.command import Emit
 from ftagent.toolkit.config import TrainConfig
 from ftagent.toolkit.errors import Diverged, Interrupted, full_storage_is_told
 from ftagent.toolkit.files import write_atomically
-from ftagent.toolkit.sharding import whole
+from ftagent.toolkit.optimizer import Optimizer
 from ftagent.toolkit.share import ALONE, Share
 
 METRICS = "metrics.jsonl"
@@ -56,7 +56,7 @@ class Training:
     """
 
     model: Any
-    optimizer: Any
+    optimizer: Optimizer
     objective: Objective
     batches: Sequence[Batch]
     config: TrainConfig
@@ -132,29 +132,14 @@ def optimise(training: Training, progress: Progress) -> None:
 
 def take_step(training: Training, batch: Batch, step: int, rate: float) -> dict[str, float]:
     """One update from `batch`; returns its measures."""
-    import torch
-
-    share = training.share
-    for group in training.optimizer.param_groups:
-        group["lr"] = rate
-    training.optimizer.zero_grad(set_to_none=True)
-    seed_step(training.config.seed, step, share.rank)
+    training.optimizer.start(rate)
+    seed_step(training.config.seed, step, training.share.rank)
     with training.autocast():
         measures = training.objective.backward(training.model, batch, step)
-    trained = [p for group in training.optimizer.param_groups for p in group["params"]]
-    share.sum_gradients(trained)
-    if share.scaler is not None:
-        share.scaler.unscale_(training.optimizer)
-    if training.config.max_grad_norm:
-        norm = torch.nn.utils.clip_grad_norm_(trained, training.config.max_grad_norm)
-        if share.scaler is None:  # which skips such a step by itself
-            _check_finite("norm of the gradient", float(whole(norm)), step + 1, rate)
-    if share.scaler is None:
-        training.optimizer.step()
-    else:
-        share.scaler.step(training.optimizer)
-        share.scaler.update()
-    return share.sum_measures(measures)
+    norm = training.optimizer.step(training.config.max_grad_norm)
+    if norm is not None:
+        _check_finite("norm of the gradient", norm, step + 1, rate)
+    return training.share.sum_measures(measures)
 
 
 def _check_finite(what: str, value: float, step: int, rate: float) -> None:

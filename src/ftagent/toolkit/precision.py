@@ -23,6 +23,11 @@ class Precision:
     autocast: Callable[[], AbstractContextManager[Any]]
     scaler: Any
 
+    @property
+    def autocasts(self) -> bool:
+        """Whether passes compute in another format than weights are kept in."""
+        return self.autocast is not contextlib.nullcontext
+
 
 def choose_precision(config: TrainConfig) -> Precision:
     """The formats for `config`'s method on this machine. Raises ToolkitError for float16 without a GPU.

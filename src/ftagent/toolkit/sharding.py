@@ -1,12 +1,15 @@
 """A model in parts: each process keeps its share of every tensor, and the whole of one layer exists while it computes.
 
 PyTorch's `fully_shard` (FSDP2) does that. A trained parameter is a DTensor then, as are its gradient and its moments.
-The functions here also take plain tensors, and let them be what they are. Those that gather wait for all processes.
+The functions here also take parameters of DeepSpeed (zero.py) and plain tensors, and let the latter be what they are.
+Those that gather, and `put`, wait for all processes.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from ftagent.toolkit import zero
 
 
 def shard(model: Any) -> None:
@@ -44,6 +47,8 @@ def is_shared_out(tensor: Any) -> bool:
 
 def whole(tensor: Any, wanted: bool = True) -> Any:
     """All of `tensor`, whose gradients are not followed; None where the process does not want it."""
+    if zero.is_in_parts(tensor):
+        return zero.whole(tensor, wanted)
     found = tensor.detach()
     if not is_shared_out(found):
         return found if wanted else None
@@ -63,6 +68,14 @@ def whole_weights(model: Any, trained_only: bool, wanted: bool) -> dict[str, Any
             gathered[id(tensor)] = whole(tensor, wanted)
         found[name] = gathered[id(tensor)]
     return found if wanted else None
+
+
+def put(tensor: Any, parameter: Any) -> None:
+    """Make `tensor`, whole, the value of `parameter`."""
+    if zero.is_updated_by_zero(parameter):
+        zero.put(tensor, parameter)
+    else:
+        parameter.copy_(share_like(tensor, parameter))
 
 
 def share_like(tensor: Any, parameter: Any) -> Any:

@@ -14,7 +14,8 @@ Item = TypeVar("Item")
 @dataclass(frozen=True)
 class Share:
     """Process `rank` of `processes`, which share the work of each step. `scaler`: a GradScaler in float16.
-    `sharded`: they share the model, too, so that each takes part in every pass of another.
+    `sharded`: they share the model, or its gradients, too, so that each takes part in every pass of another.
+    `engine`: the model has a `backward` of its own, which makes means of them.
 
     An objective takes its part of a step's rows with `of`, divides by what the whole step has, and calls `backward`:
     gradients and measures of all processes then sum to those of the step.
@@ -24,6 +25,7 @@ class Share:
     processes: int = 1
     scaler: Any = None
     sharded: bool = False
+    engine: bool = False
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
         """The items that are this process's."""
@@ -42,9 +44,12 @@ class Share:
         distributed.all_reduce(most, distributed.ReduceOp.MAX)
         return counted + [(filler, 0.0)] * (int(most) - len(items))
 
-    def backward(self, loss: Any) -> None:
-        """Add the gradients of `loss`, a scalar tensor."""
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()
+    def backward(self, model: Any, loss: Any) -> None:
+        """Add the gradients of `loss`, a scalar tensor from a pass of `model`."""
+        if self.engine:
+            model.backward(loss * self.processes)
+        else:
+            (loss if self.scaler is None else self.scaler.scale(loss)).backward()
 
     def sum_gradients(self, parameters: Iterable[Any]) -> None:
         """Replace each gradient by its sum over all processes. In a shared model it is that already."""

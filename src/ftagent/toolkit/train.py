@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FREE = ("model_name", "dataset_path", "split", "save_model_path", "validation_path", "validation_split", "then",
         "checkpoint_steps", "keep_checkpoints", "log_steps", "report_to", "gradient_checkpointing",
-        "strategy")  # fmt: skip
+        "strategy", "deepspeed_config")  # fmt: skip
 """Keys that do not change the result: where it is written and how often it reports. Rows count by their content."""
 
 
@@ -83,7 +83,7 @@ def _prepare(config: TrainConfig, rows: Rows, share: Share) -> _Work:
     seed_step(config.seed, 0, 0)
     learner.prepare(config)
     if share.sharded:
-        learner.shard()
+        learner.shard(config)
     steps, tokens = len(prepared.batches), sum(map(prepared.objective.tokens, prepared.batches))
     return _Work(learner, prepared, share, Summary(steps, tokens, prepared.numbers, steps))
 
@@ -92,19 +92,20 @@ def _run(config: TrainConfig, identity: str, work: _Work, tell: _Teller, stoppin
     from ftagent.toolkit.kernels.select import speed_up
 
     learner, prepared, share = work.learner, work.prepared, work.share
-    optimizer = learner.optimizer(config)
+    optimizer = learner.optimizer(config, share)
     if not share.sharded:
         speed_up(learner.inner)
     checkpoints = config.save_model_path / CHECKPOINTS
     progress = load_checkpoint(checkpoints, identity, learner.inner, optimizer)
     if share.scaler is not None and progress.scale is not None:
         share.scaler.load_state_dict({**share.scaler.state_dict(), "scale": progress.scale})
+    learner.inner.train()
     with tell.reporting(progress.step + 1, share):
         tell({"event": "data", **{key: value for key, value in work.summary.document().items() if key != "seconds"}})
         if progress.step:
             tell({"event": "resumed", "step": progress.step})
         training = Training(
-            learner.inner.train(), optimizer, prepared.objective, prepared.batches, config, identity, tell,
+            learner.passes, optimizer, prepared.objective, prepared.batches, config, identity, tell,
             prepared.held_out, _checkpoint_writer(learner, config), share, stopping, learner.precision.autocast,
         )  # fmt: skip
         optimise(training, progress)

@@ -96,8 +96,9 @@ def test_a_model_that_obeys_gets_nothing(tmp_path: Path, made: Made) -> None:
     (experiment,) = state.experiments
     assert experiment.hypothesis.params == {"x": 0.7}
     assert set(vars(experiment.hypothesis)) == {
-        "title", "reason", "parent", "kind", "expected_effect", "params", "measure", "notes",
-            "abandoned"}  # fmt: skip
+        "title", "reason", "parent", "kind", "expected_effect", "params", "measure", "notes", "abandoned", "plan",
+    }  # fmt: skip
+    assert experiment.hypothesis.plan == {}
     assert set(experiment.files) == {"params.json", "run.json"}
     assert len(backend.requests) == 5
     places = {str(path.parent.relative_to(tmp_path)) for path in tmp_path.rglob("run.json")}

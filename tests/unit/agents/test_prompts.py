@@ -12,6 +12,8 @@ import pytest
 
 from ftagent.agents import asking
 from ftagent.agents.prompting import Prompts
+from ftagent.agents.tuning import asking as tuning
+from ftagent.agents.tuning.rounds import Decided, round_of
 from ftagent.core.policy import PolicyOptions
 from ftagent.core.types import Brief, Execution, Experiment, Left, Outcome, StageRecord, Trace
 from support import noop, traces
@@ -72,9 +74,34 @@ def test_a_prompt_is_as_it_was(briefs: dict[str, Brief], scenario: str, role: st
     assert text == path.read_text(), f"{UPDATE}=1 writes the snapshots anew"
 
 
+@pytest.mark.parametrize("situation", ["first", "later"])
+@pytest.mark.parametrize("template", ["round", "structure"])
+def test_a_prompt_of_tuning_is_as_it_was(tmp_path: Path, template: str, situation: str) -> None:
+    brief = noop(tmp_path, plan="univariate").brief()
+    trace = traces.trace(brief, 0 if situation == "first" else 12, left=Left(3, 3600.0, 1.5))
+    lessons = [] if situation == "first" else ["noop: x 0.1 → 0.5 gave +0.040 (0.010 to 0.070)"]
+    plan = Decided(("x", "mode"), {}, "they matter")
+    turn = round_of(brief, trace, plan)
+    assert turn is not None
+    if template == "structure":
+        asked = tuning.to_narrow(brief, trace, lessons, "" if situation == "first" else "x from 0.5 to 0.9", 5)
+    elif situation == "first":
+        asked = tuning.to_start(brief, trace, lessons)
+    else:
+        asked = tuning.to_round(brief, trace, lessons, plan, turn)
+    messages = Prompts(brief).messages(
+        "propose", asked.values, asked.sections, 20_000, count, template=asked.template
+    )  # fmt: skip
+    text = "".join(f"==== {message.role}\n{message.content}" for message in messages)
+    path = SNAPSHOTS / f"noop_{template}_{situation}.txt"
+    if os.environ.get(UPDATE) == "1":
+        path.write_text(text)
+    assert text == path.read_text(), f"{UPDATE}=1 writes the snapshots anew"
+
+
 def test_no_snapshot_is_left_over() -> None:
     names = {path.stem for path in SNAPSHOTS.glob("*.txt")}
-    assert len(names) == 16
+    assert len(names) == 20
     assert all(name.startswith(("noop_", "llm_")) for name in names)
 
 

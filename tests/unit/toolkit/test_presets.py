@@ -121,6 +121,6 @@ def test_the_wheel_brings_them(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=240)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = {Path(name).name for name in wheel.namelist() if "/toolkit/train_args/" in name}
-    assert (
-        names == {path.name for path in PACKAGED.glob("*.yaml")} == {f"{name}.yaml" for name in [*SHIPPED, "default"]}
-    )
+    presets = {f"{name}.yaml" for name in [*SHIPPED, "default"]}
+    assert names == {path.name for path in PACKAGED.iterdir()}
+    assert names == {*presets, "deepspeed-zero2.json", "deepspeed-zero3.json"}

@@ -10,6 +10,7 @@ import typer
 
 from ftagent.cli.common import LogDirOption, RunArgument, YesOption, confirm, open_run
 from ftagent.core.errors import FtagentError
+from ftagent.core.outputs import drop_dangling
 from ftagent.report.text import size
 
 
@@ -22,12 +23,15 @@ def prune(ctx: typer.Context, run: RunArgument, yes: YesOption = False, log_dir:
     # The lock both refuses a running run and keeps one from starting meanwhile.
     with folder.lock():
         state = folder.state()
-        amount = size(_bytes(folder.workspaces))
+        roots = [folder.workspaces, *sorted(folder.controls.glob("*/workspaces"))]
+        amount = size(sum(_bytes(root) for root in roots))
         warning = "" if state.status else " It is not finished: resuming will train its open loop again."
         if not confirm(f"Delete {folder.workspaces} ({amount})?{warning}", yes):
             raise typer.Abort()
         try:
-            shutil.rmtree(folder.workspaces)
+            for root in roots:
+                shutil.rmtree(root)
+            drop_dangling(folder.path)
         except OSError as error:
             raise FtagentError(f"{error.filename}: cannot be deleted ({error.strerror})") from error
     typer.echo(f"deleted {folder.workspaces}: {amount} freed")

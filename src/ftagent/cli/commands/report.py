@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ftagent.cli.commands.run import Lang
 from ftagent.cli.common import LogDirOption, RunArgument, open_run
 from ftagent.core.errors import RequestError
 
@@ -14,14 +15,17 @@ if TYPE_CHECKING:
     from ftagent.core.run_folder import RunFolder
     from ftagent.core.state import State
 
-Format = Literal["md", "html", "json"]
+Format = Literal["md", "html", "json", "optuna"]
 
 
 def report(
     ctx: typer.Context,
     run: RunArgument,
-    format_: Annotated[Format, typer.Option("--format", help="md, html or json.")] = "md",
-    lang: Annotated[str, typer.Option("--lang", metavar="LANG", help="Language: en.")] = "en",
+    format_: Annotated[Format, typer.Option("--format", help="optuna: a study for optuna-dashboard.")] = "md",
+    lang: Annotated[
+        Lang | None,
+        typer.Option("--lang", help="The report on a tuned configuration, in this language."),
+    ] = None,
     out: Annotated[
         str | None, typer.Option("--out", metavar="FILE", help="Write here; nothing in the run changes.")
     ] = None,
@@ -29,14 +33,14 @@ def report(
 ) -> None:
     """Write the report of a run.
 
-    Without --out, md and html are written into the run folder, and json is printed.
+    Without --out, md and html are written into the run folder, and json is printed; what is told of a tuned
+    configuration goes to docs/reports of the run, or where the run was told to put it.
     """
-    if lang != "en":
-        known = lang in {"zh", "both"}
-        why = "comes with a later version; only en is there now" if known else "no such language; there is en"
-        raise RequestError(f"--lang {lang}: {why}")
     folder = open_run(ctx, run, log_dir)
     state = folder.state()
+    if lang is not None or format_ == "optuna":
+        typer.echo(str(_tuned(folder, state, format_, lang or "en", out)))
+        return
     if format_ == "json" and out is None:
         typer.echo(_text(folder, state, format_))
         return
@@ -72,6 +76,30 @@ def _text(folder: RunFolder, state: State, format_: Format) -> str:
         figures = write_figures(state, root / "figures")
         moved = [folder.path / path.relative_to(root) for path in figures]
         return report_html(report_markdown(folder, state, record_of(folder), moved), root)
+
+
+def _tuned(folder: RunFolder, state: State, format_: Format, lang: Lang, out: str | None) -> Path:
+    """What was written. Raises RequestError for a run that tuned nothing."""
+    from ftagent.report.html import report_html
+    from ftagent.report.tuning import writing
+    from ftagent.report.tuning.optuna_study import write_study
+    from ftagent.report.writing import record_of
+
+    if format_ == "json":
+        raise RequestError("--format json: has no language; leave --lang out")
+    study = writing.tuned(folder, state)
+    reports = writing.reports_folder(folder, record_of(folder).get("request", {}).get("reports_dir"))
+    path = Path(out) if out is not None else writing.new_path(folder, reports, format_)
+    try:
+        if out is None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if format_ == "optuna":
+            return write_study(folder, study, path)
+        text = writing.tuning_text(folder, state, lang, path)
+        _write(path, text if format_ == "md" else report_html(text, path.parent, "zh" if lang == "zh" else "en"))
+    except OSError as error:
+        raise RequestError(f"{path}: cannot be written ({error.strerror or error})") from error
+    return path
 
 
 def _write(path: Path, text: str) -> None:

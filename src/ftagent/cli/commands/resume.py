@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ftagent.cli.commands.run import BudgetUsd, LoopN, StepN, Timeout
+from ftagent.cli.commands.run import BudgetUsd, Controls, Interactive, LoopN, StepN, Timeout
 from ftagent.cli.common import JsonOption, LogDirOption, RunArgument, common, open_run
 from ftagent.cli.parsing import parse_limits, parse_place
 from ftagent.core.errors import RequestError
@@ -24,6 +24,8 @@ def resume(
     step_n: StepN = None,
     timeout: Timeout = None,
     budget_usd: BudgetUsd = None,
+    interactive: Interactive = None,
+    controls: Controls = False,
     log_dir: LogDirOption = None,
     json_: JsonOption = False,
 ) -> int:
@@ -47,5 +49,15 @@ def resume(
         common(ctx),
         settings,
         json_,
-        lambda observer: app.resume(folder.path, settings, observer, place=place, fork=fork, limits=limits),
+        lambda observer, gate: app.resume(
+            folder.path,
+            settings,
+            observer,
+            place=place,
+            fork=fork,
+            limits=limits,
+            gate=gate,
+            interactive=interactive,
+            with_controls=controls,
+        ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,10 +17,21 @@ if TYPE_CHECKING:
     from ftagent.settings import Settings
 
 AgentName = Literal["auto", "llm", "search", "hybrid"]
+Lang = Literal["en", "zh", "both"]
 Keep = Literal["best", "all", "none"]
 LoopN = Annotated[int | None, typer.Option("--loop-n", metavar="N", help="Loops in all (default 10).")]
 StepN = Annotated[int | None, typer.Option("--step-n", metavar="N", help="Steps of this invocation.")]
 Timeout = Annotated[str | None, typer.Option(metavar="DUR", help="Wall-clock, such as 90s, 45m, 6h, 2d.")]
+Interactive = Annotated[
+    bool | None, typer.Option("--interactive/--auto", help="Ask after each loop whether to go on (scenario's choice).")
+]
+Controls = Annotated[
+    bool, typer.Option("--controls", help="Then a random search and plain TPE of as many loops, to compare with.")
+]
+ReportLang = Annotated[Lang, typer.Option("--report-lang", help="Of the report on a tuned configuration.")]
+ReportsDir = Annotated[
+    str | None, typer.Option("--reports-dir", metavar="DIR", help="Where that report goes (docs/reports of the run).")
+]
 BudgetUsd = Annotated[float | None, typer.Option("--budget-usd", metavar="USD", help="Dollars for model calls.")]
 
 
@@ -62,6 +74,10 @@ def run(  # one parameter per option
     yes_run_unsandboxed: Annotated[
         bool, typer.Option("--yes-run-unsandboxed", help="Run generated code without a sandbox.")
     ] = False,
+    interactive: Interactive = None,
+    controls: Controls = False,
+    report_lang: ReportLang = "en",
+    reports_dir: ReportsDir = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Repeat stages whose result is known.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would happen; start nothing.")] = False,
     json_: JsonOption = False,
@@ -94,6 +110,10 @@ def run(  # one parameter per option
         keep=keep,
         options=options,
         yes_run_unsandboxed=yes_run_unsandboxed,
+        interactive=interactive,
+        controls=controls,
+        report_lang=report_lang,
+        reports_dir=str(Path(reports_dir).absolute()) if reports_dir else None,
         no_cache=no_cache,
     )
     return _plan(request, settings, json_) if dry_run else _start(ctx, request, settings, json_)
@@ -126,4 +146,4 @@ def _start(ctx: typer.Context, request: RunRequest, settings: Settings, as_json:
     from ftagent import app
     from ftagent.cli.watching import watch
 
-    return watch(common(ctx), settings, as_json, lambda observer: app.start(request, settings, observer))
+    return watch(common(ctx), settings, as_json, lambda observer, gate: app.start(request, settings, observer, gate))

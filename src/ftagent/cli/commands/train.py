@@ -40,7 +40,10 @@ def train(
     processes: Annotated[int, typer.Option(metavar="N", min=1, help="Processes that share each step.")] = 1,
     strategy: Annotated[
         str,
-        typer.Option(metavar="ddp|fsdp", help="Whether each process has the whole model (ddp) or a part of it (fsdp)."),
+        typer.Option(
+            metavar="ddp|fsdp|deepspeed-zero2|deepspeed-zero3",
+            help="Whether each process has the whole model (ddp) or its part of it.",
+        ),
     ] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew, even where there are checkpoints.")] = False,
     json_: JsonOption = False,

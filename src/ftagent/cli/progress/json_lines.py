@@ -23,6 +23,10 @@ class JsonLines:
 
     def close(self) -> None: ...
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
     def begin(self, state: State) -> None:
         self._write({"event": "session", "run": str(state.path), "loops": len(state.experiments)})
 

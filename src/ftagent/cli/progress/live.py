@@ -51,6 +51,8 @@ class LiveDisplay:
         self._base_elapsed = 0.0
         self._started = time.monotonic()
         self._activities: dict[int | None, Activity] = {}
+        self._waiting: list[Text] | None = None
+        """What is printed once the display is resumed; None while it is not paused."""
         # It may ask for its first picture at once, so everything above must be there.
         self._region = Region(self._console, self._render, "live display")
 
@@ -59,6 +61,16 @@ class LiveDisplay:
 
     def close(self) -> None:
         self._region.close()
+
+    def pause(self) -> None:
+        self._waiting = []
+        self._region.hide()
+
+    def resume(self) -> None:
+        waiting, self._waiting = self._waiting or [], None
+        self._region.show()
+        for text in waiting:
+            self._say(text)
 
     def begin(self, state: State) -> None:
         with self._guard:
@@ -107,7 +119,10 @@ class LiveDisplay:
     def _say(self, text: Text) -> None:
         """Print above the live region; a resized terminal wraps it like any other text."""
         with self._region.lock:
-            self._console.print(text)
+            if self._waiting is None:
+                self._console.print(text)
+            else:
+                self._waiting.append(text)
 
     def _render(self) -> Any:
         with self._guard:
@@ -190,6 +205,8 @@ def _scores(state: State) -> Iterator[tuple[str, Text]]:
 
 def _apart(score: Score, base: Score) -> str:
     low, high = (base, score) if base.value <= score.value else (score, base)
+    if score.statistic == "runs" and min(score.n, base.n) == 1:
+        return f"{score.value - base.value:+.3f}, noise unknown"
     overlap = "intervals overlap" if low.ci95[1] >= high.ci95[0] else "intervals apart"
     return f"{score.value - base.value:+.3f}, {overlap}"
 

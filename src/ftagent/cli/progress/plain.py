@@ -29,6 +29,10 @@ class PlainLines:
 
     def close(self) -> None: ...
 
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
     def begin(self, state: State) -> None:
         self._state = state
         for line in greeting(state):

@@ -23,6 +23,7 @@ class Region:
     def __init__(self, console: Console, render: Callable[[], Any], name: str) -> None:
         self.lock = threading.RLock()
         self._closed = threading.Event()
+        self._hidden = False
         self._ticker = threading.Thread(target=self._tick, name=name, daemon=True)
         self._render = render
         self._live = Live(
@@ -40,14 +41,27 @@ class Region:
         self._closed.set()
         if self._ticker.is_alive():
             self._ticker.join()
+        self.hide()
+
+    def hide(self) -> None:
+        """Leave the screen, cursor and all, to somebody else until `show`."""
         with self.lock:
+            self._hidden = True
             self._live.stop()
 
+    def show(self) -> None:
+        """Draw again after `hide`."""
+        with self.lock:
+            self._hidden = False
+            self._live.vertical_overflow = "crop"  # stopping lets it print in full
+            self._live.start()
+
     def picture(self) -> Any:
-        """What is on the screen: nothing once it is closed."""
-        return Text("") if self._closed.is_set() else self._render()
+        """What is on the screen: nothing while it is hidden."""
+        return Text("") if self._hidden else self._render()
 
     def _tick(self) -> None:
         while not self._closed.wait(_REFRESH_SECONDS):
             with self.lock:
-                self._live.refresh()
+                if not self._hidden:
+                    self._live.refresh()

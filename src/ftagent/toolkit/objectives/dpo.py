@@ -76,7 +76,7 @@ class PreferenceObjective:
             chosen, rejected = _pair_logprobs(model, pair, self.pack_tokens)
             loss = self._loss(chosen, rejected, pair) / number
             if gradient:
-                self.share.backward(loss)
+                self.share.backward(model, loss)
             chosen_sum, rejected_sum = chosen.sum().item(), rejected.sum().item()
             gains = (self.beta * (chosen_sum - pair.reference[0]), self.beta * (rejected_sum - pair.reference[1]))
             measures = {

@@ -177,7 +177,7 @@ class PolicyObjective:
                 loss = loss + cost.sum() * self._weight(group.lengths[reply], tokens, groups)
                 totals["kl"] += kl
                 totals["clipped"] += clipped
-            self.share.backward(loss)
+            self.share.backward(model, loss)
             totals["loss"] += loss.item()
             done += len(rows)
         return totals

@@ -29,7 +29,7 @@ class SupervisedObjective:
         packs = [pack for pack in split_into_packs(self.share.of(batch), self.pack_tokens) if pack.targets]
         for pack, counts in self.share.even(packs, FILLER):
             loss = summed_loss(model, pack) * (counts / labels)
-            self.share.backward(loss)
+            self.share.backward(model, loss)
             total += loss.item()
         return {"loss": total}
 

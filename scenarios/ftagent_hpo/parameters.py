@@ -1,0 +1,85 @@
+"""How a parameter is written down, in hpo.yaml and in space.yaml alike, and what it is for an agent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ftagent.core.types import Parameter
+
+
+class ParameterSpec(BaseModel):
+    """`{type: float, range: [1e-6, 1e-3], scale: log}` or `{type: choice, choices: [a, b]}`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["float", "int", "choice"]
+    range: tuple[float, float] | None = None
+    scale: Literal["linear", "log"] = "linear"
+    choices: tuple[Any, ...] = ()
+    default: Any = None
+    tunable: bool = True
+    description: str = ""
+    cost: str = Field("", description="what a larger value costs")
+
+    @model_validator(mode="after")
+    def _complete(self) -> ParameterSpec:
+        if self.type == "choice":
+            if not self.choices:
+                raise ValueError("type choice needs choices, a list of values")
+            if self.range is not None:
+                raise ValueError("type choice has choices, not a range")
+            return self
+        if self.choices:
+            raise ValueError(f"type {self.type} has a range, not choices")
+        if self.range is None:
+            raise ValueError(f"type {self.type} needs range: [LOWEST, HIGHEST]")
+        low, high = self.range
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(f"range [{low:g}, {high:g}] must be two numbers, the lower one first")
+        if self.scale == "log" and low <= 0:
+            raise ValueError(f"scale log needs a range above 0, not from {low:g}")
+        if self.type == "int" and (low != int(low) or high != int(high)):
+            raise ValueError(f"range [{low:g}, {high:g}] of an int must be whole numbers")
+        return self
+
+
+def to_parameter(name: str, spec: ParameterSpec, default: Any) -> Parameter:
+    """Raises ValueError, one line without the name, for a default that the parameter cannot have."""
+    value = typed(spec, default)
+    if spec.type == "choice":
+        return Parameter(name, "choice", value, choices=spec.choices, description=spec.description,
+                         tunable=spec.tunable, cost=spec.cost)  # fmt: skip
+    assert spec.range is not None
+    low, high = spec.range
+    return Parameter(name, spec.type, value, low=low, high=high, log=spec.scale == "log",
+                     description=spec.description, tunable=spec.tunable, cost=spec.cost)  # fmt: skip
+
+
+def typed(spec: ParameterSpec, value: Any) -> Any:
+    """`value` as the parameter has it; texts such as 3e-5, which YAML takes for words, are read as numbers.
+
+    Raises ValueError, one line without the name.
+    """
+    if spec.type == "choice":
+        for choice in spec.choices:
+            if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or str(value) == str(choice):
+                return choice
+        raise ValueError(f"{value!r} is none of its choices: {', '.join(map(str, spec.choices))}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    assert spec.range is not None
+    low, high = spec.range
+    if not low <= number <= high:
+        raise ValueError(f"{number:g} is outside its range {low:g} to {high:g}")
+    if spec.type == "int":
+        if number != int(number):
+            raise ValueError(f"{number:g} is no whole number")
+        return int(number)
+    return number
