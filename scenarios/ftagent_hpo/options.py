@@ -24,6 +24,11 @@ class HpoOptions(BaseModel):
         return {key: str(value) for key, value in (self.model_extra or {}).items()}
 
     @staticmethod
+    def starter_files() -> dict[str, str]:
+        """What `ftagent init` writes, by name in the working folder."""
+        return {FILE: packaged_text()}
+
+    @staticmethod
     def read_documents(given: Mapping[str, str], script: str | None, space: str | None) -> dict[str, str]:
         """Texts by path as given. They are read when a run starts, and never again. Raises RequestError."""
         path = next((value for key, value in given.items() if key.lower() == "config"), "")

@@ -56,9 +56,12 @@ class ScriptTask:
     """See the module; implements `Task`."""
 
     name = "script"
+    confirm_seeds = 2
+    """With the first three pairs in all: the fewest that a paired t test makes something of."""
+    tests_seeds = True
 
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:
-        """Raises RequestError: a line for each fault of the script, its space, or `-o`."""
+        """Raises RequestError, one line: a fault of the script, its space, or `-o`."""
         self.context = context
         self.files = script_files(context.script, context.space, context.documents)
         self.model = self.files.space.model

@@ -51,7 +51,7 @@ def read_script_documents(script: str | None, space: str | None) -> dict[str, st
 
 
 def script_files(script: str, space: str, documents: Mapping[str, str]) -> ScriptFiles:
-    """From the documents of a run. Raises RequestError, one line per fault."""
+    """From the documents of a run. Raises RequestError, one line that tells every fault."""
     if not space or script not in documents:
         documents = {**documents, **read_script_documents(script, space)}
     found = parse_space(documents[space], space)

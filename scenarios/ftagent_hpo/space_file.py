@@ -1,6 +1,6 @@
 """space.yaml: what a training script is told, what it measures, and which of its parameters are tuned.
 
-Every fault is one line with the file, the line in it, the key, and what would be right.
+Every fault is told with the file, the line in it, the key, and what would be right.
 """
 
 from __future__ import annotations
@@ -143,22 +143,22 @@ class SpaceFile:
 
 
 def parse_space(text: str, source: str) -> SpaceFile:
-    """Raises RequestError: a line for each fault."""
+    """Raises RequestError, one line that tells every fault."""
     layer = _layer(text, source)
     model = _validated(SpaceModel, layer)
     found, faults = _read_parameters(model.parameters, layer)
     faults = faults or _faults_together(model, layer)
     if faults:
-        raise RequestError("\n".join(faults))
+        raise RequestError("; ".join(faults))
     return SpaceFile(model, found.tuned, found.fixed, found.uses)
 
 
 def parse_parameters(text: str, source: str) -> Parameters:
-    """Of a file with `parameters` alone. Raises RequestError: a line for each fault."""
+    """Of a file with `parameters` alone. Raises RequestError, one line that tells every fault."""
     layer = _layer(text, source)
     found, faults = _read_parameters(_validated(ParametersModel, layer).parameters, layer)
     if faults:
-        raise RequestError("\n".join(faults))
+        raise RequestError("; ".join(faults))
     return found
 
 
@@ -173,11 +173,11 @@ def _validated(kind: type[Model], layer: Layer) -> Model:
     try:
         return kind.model_validate(dict(layer.values))
     except ValidationError as error:
-        raise RequestError("\n".join(_told(item, (), layer, kind) for item in error.errors())) from error
+        raise RequestError("; ".join(_told(item, (), layer, kind) for item in error.errors())) from error
 
 
 def _read_parameters(given: Mapping[str, Any], layer: Layer) -> tuple[Parameters, list[str]]:
-    """What holds, and a line for each fault."""
+    """What holds, and every fault."""
     tuned: list[Parameter] = []
     fixed: dict[str, Any] = {}
     uses: dict[str, ParameterUse] = {}
@@ -235,7 +235,7 @@ def _told(item: Any, at: tuple[str, ...], layer: Layer, model: type[BaseModel]) 
         return f"{place}: {key}: {_unknown(path[-1], _keys(model, item['loc'][:-1]))}"
     message = str(item["msg"]).removeprefix("Value error, ")
     hint = _hint(str(item["input"]), _literals(item), 0.5) if item["type"] == "literal_error" else ""
-    return f"{place}: {key}: {message[0].lower()}{message[1:]}{_got(item)}{hint and f'; {hint}'}"
+    return f"{place}: {key}: {message[0].lower()}{message[1:]}{_got(item)}{hint and f' ({hint})'}"
 
 
 def _got(item: Any) -> str:

@@ -30,7 +30,7 @@ class StsbConfig(BaseModel):
     loss: Literal["cosine", "cosent"] = "cosine"
     eval_steps: int = Field(10, ge=0)
     save_steps: int = Field(0, ge=0)
-    stsb_train_split: str = Field("train[:1000]", min_length=1)
+    stsb_train_split: str = Field("train[-800:]", min_length=1)
     stsb_path: str = ""
     seed: int = Field(42, ge=0, lt=2**31)
     memory_mb: int = Field(0, ge=0)

@@ -26,7 +26,7 @@ from ftagent.toolkit.data.splits import parse_split
 from ftagent.toolkit.errors import ToolkitError
 
 HUB_ID = "sentence-transformers/stsb"
-HELD_OUT = 200
+HELD_OUT = 100
 """Training pairs, at most, that no training sees and every training is looked at with."""
 Part = Literal["train", "validation", "test"]
 NAMES: dict[Part, tuple[str, ...]] = {"train": ("train",), "validation": ("dev", "valid"), "test": ("test",)}

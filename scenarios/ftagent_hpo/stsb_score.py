@@ -81,7 +81,7 @@ def _notes(told: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for row in told:
         batch, at_once = row.get("batch_size"), row.get("at_once")
         if isinstance(batch, int) and isinstance(at_once, int) and at_once < batch:
-            yield f"out of memory: {at_once} pairs at once instead of {batch}, gradients added up to the same batch"
+            yield f"out of memory: {at_once} pairs at once instead of {batch}; an update still saw {batch}"
 
 
 def _pearson(predictions: Mapping[str, float], references: Mapping[str, float]) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ftagent_hpo.stsb_data import StsbData, as_lines
 from ftagent_hpo.stsb_estimate import estimate_stsb
 from ftagent_hpo.stsb_score import METRIC, score_predictions
 from ftagent_hpo.task import FIRST_SEED, PREDICTIONS, Described
+from ftagent_hpo.trials import COMMAND, STOPPED, STOPPING, TRIAL, refuse_if_stopped
 
 CONFIG = "config.json"
 JOB = "job.json"
@@ -29,7 +31,7 @@ PAIRS = "pairs.jsonl"
 METRICS = "metrics.jsonl"
 SCRIPT = "train_stsb.py"
 SCRIPTS = (SCRIPT, "sentence_model.py")
-WRITTEN = (*SCRIPTS, JOB, PAIRS, METRICS, "memory.json")
+WRITTEN = (*SCRIPTS, JOB, PAIRS, METRICS, "memory.json", TRIAL, STOPPED)
 FILE_CONTRACT = """config.json: an object with every key of DEFAULT_CONFIG. Keys that may not be tuned keep their
 values, numbers outside their range are brought back into it. No other file: the script is the same for all."""
 
@@ -38,6 +40,8 @@ class StsbTask:
     """See the module."""
 
     name = "stsb"
+    confirm_seeds = 1
+    tests_seeds = False
     metric = METRIC
     direction: Direction = "maximize"
     live_metric = "spearman"
@@ -45,6 +49,7 @@ class StsbTask:
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:
         """Raises RequestError, one line, for a wrong key, a missing model, data that is not there."""
         self.context = context
+        self._watched = config.settings.early_stopping
         self.defaults = read_defaults(config, context.base_model)
         self.space = build_space(config, self.defaults)
         self.seed = self.defaults.seed
@@ -80,7 +85,9 @@ class StsbTask:
         mounts = (Mount("MODEL", str(self.model.path)), Mount("TRAIN_ROWS", str(training)),
                   Mount("HELD_OUT", str(held_out)))  # fmt: skip
         files = {CONFIG: self._config(candidate)}
-        return [self._stage("train", candidate, "validation", group, folder, job, mounts, files)]
+        stage = self._stage("train", candidate, "validation", group, folder, job, mounts, files)
+        watched = self._watched and group == FIRST_SEED and candidate.loop is not None
+        return [_watch(stage, metrics) if watched else stage]
 
     def predict(self, candidate: Candidate, split: Split, group: str, seed: int, folder: str) -> list[Stage]:
         if split == "validation":
@@ -92,7 +99,8 @@ class StsbTask:
         return score_predictions(predictions, items, groups)
 
     def inspect(self, stage: Stage, workspace: Path) -> None:
-        return None
+        if TRIAL in stage.files:
+            refuse_if_stopped(stage, workspace)
 
     def estimate(self) -> Estimate:
         training, held_out = self.data.training
@@ -120,6 +128,7 @@ class StsbTask:
             files={**files, **self._scripts, JOB: json.dumps(told) + "\n", PAIRS: pairs},
             inputs=(CONFIG,) if training else (CONFIG, folder),
             outputs=(folder, PREDICTIONS) if training else (PREDICTIONS,),
+            adapts=training,
         )
 
     def _config(self, candidate: Candidate) -> str:
@@ -135,3 +144,10 @@ class StsbTask:
     def _scripts(self) -> Files:
         folder = Path(__file__).parent / "templates"
         return {name: (folder / f"{name}.template").read_text(encoding="utf-8") for name in SCRIPTS}
+
+
+def _watch(stage: Stage, metrics: str) -> Stage:
+    """The same command, ended early where the agent's rules say that it cannot win."""
+    trial = {"command": list(stage.command), "metrics": [metrics], "fresh": [], "outputs": list(stage.outputs),
+             "stopping": STOPPING}  # fmt: skip
+    return replace(stage, command=COMMAND, files={**stage.files, TRIAL: json.dumps(trial) + "\n"}, outputs=())

@@ -49,7 +49,7 @@ def llm_options(config: HpoConfig) -> LlmOptions:
 def train_space(config: HpoConfig, own: Sequence[Parameter], set_elsewhere: Mapping[str, Any], space: str,
                 text: str | None) -> TrainSpace:  # fmt: skip
     """`own`: the parameters of the `llm` scenario's space that are keys of train.yaml. `set_elsewhere`: keys that are
-    the same for every trial. Raises RequestError: one line per fault."""
+    the same for every trial. Raises RequestError, one line that tells every fault."""
     valid = [name for name in TrainConfig.model_fields if name not in set_elsewhere]
     if text is None:
         found = TrainSpace(_default_space(own), {})
@@ -57,7 +57,7 @@ def train_space(config: HpoConfig, own: Sequence[Parameter], set_elsewhere: Mapp
         read = parse_parameters(text, space)
         faults = _faults(read, valid)
         if faults:
-            raise RequestError("\n".join(faults))
+            raise RequestError("; ".join(faults))
         found = TrainSpace(read.tuned, read.fixed)
     given = config.overrides_for([*valid, *OF_THE_RUN])
     protected = config.settings.protected_keys

@@ -38,10 +38,12 @@ class ToolkitTask:
     """See the module; implements `Task`."""
 
     name = "toolkit"
+    confirm_seeds = 1
+    tests_seeds = False
     model_folder = MODEL_FOLDER
 
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:
-        """Raises RequestError, a line for each fault: an unknown benchmark, model, key or value."""
+        """Raises RequestError, one line: an unknown benchmark, model, key or value."""
         self.options = llm_options(config)
         # Samples of a data script that asks language models would differ between trials.
         self.llm = LlmScenario(self.options, replace(context, llm=False))

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftagent import parts
+from ftagent import controls, parts
 
 if TYPE_CHECKING:
     from ftagent.core.types import Brief
@@ -30,6 +30,7 @@ def plan(request: RunRequest, settings: Settings) -> Plan:
     notes: list[str] = []
     built = parts.build(request, settings, notes.append, plan=True)
     parts.check_cap(built, request.limits)
+    controls.check(request, built)
     estimate, brief = built.scenario.estimate(), built.scenario.brief()
     parts.check_fit(estimate, request, built.hardware)
     asked, limits = _forecast(request, settings, built, brief), request.limits
@@ -56,6 +57,7 @@ def plan(request: RunRequest, settings: Settings) -> Plan:
         *(asked.lines() if asked else ()),
         f"environment  {built.environment.name} ({'sealed' if built.environment.sealed else 'not sealed'})",
         f"loops        {loops}, {request.parallel or 1} at once",
+        *([f"controls     {' and '.join(controls.SAMPLERS)}, as many loops each"] if request.controls else []),
         f"needs        about {estimate.seconds_per_loop:.0f} s per loop, {estimate.memory_mb:.0f} MiB of memory, "
         f"{estimate.disk_mb:.0f} MiB of disk",
         f"machine      {built.hardware.describe()}",

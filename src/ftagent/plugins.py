@@ -47,6 +47,13 @@ def read_documents(request: RunRequest) -> dict[str, str]:
     return found
 
 
+def starter_files(name: str) -> dict[str, str]:
+    """Files that a user of scenario `name` edits, by name in the working folder. Raises RequestError."""
+    make = getattr(load_options(name), "starter_files", None)
+    found: dict[str, str] = make() if make is not None else {}
+    return found
+
+
 def parse_options(name: str, given: Mapping[str, str]) -> BaseModel:
     """`-o` options of scenario `name` as its model; keys in any case. Raises RequestError naming valid ones."""
     from pydantic import ValidationError

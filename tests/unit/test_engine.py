@@ -12,6 +12,7 @@ from ftagent.agents.search import SearchAgent
 from ftagent.core.engine import EngineOptions
 from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder
+from ftagent.core.state import State
 from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Trace
 from support import ACTS, drive, noop, story
 
@@ -227,3 +228,56 @@ def test_a_limit_ends_a_loop_that_waits_for_one_before_it(tmp_path: Path) -> Non
     assert ended.limit == "--step-n"
     assert [e.last_step for e in RunFolder(tmp_path / "run").state().experiments] == ["code", "run"]
     assert drive(tmp_path / "run", noop(tmp_path), ScriptedAgent(ACTS), options=options).status == "completed"
+
+
+class Answers:
+    """A gate that says `answers` in turn, then no, and keeps which loops it was asked about."""
+
+    def __init__(self, *answers: bool) -> None:
+        self._answers = list(answers)
+        self.asked: list[int] = []
+
+    async def go_on(self, state: State, loop: int) -> bool:
+        assert state.complete(loop)
+        self.asked.append(loop)
+        await asyncio.sleep(0.01)
+        return self._answers.pop(0) if self._answers else False
+
+
+def test_a_no_ends_the_loops_and_the_best_so_far_is_tested(tmp_path: Path) -> None:
+    gate = Answers(True)
+    options, limits = EngineOptions(gate=gate), Limits(loop_n=5)
+    ended = drive(tmp_path / "run", noop(tmp_path), SearchAgent(), limits=limits, options=options)
+    assert (ended.status, ended.limit, gate.asked) == ("stopped", "", [0, 1])
+    state = RunFolder(tmp_path / "run").state()
+    assert (state.status, len(state.experiments), state.test_openings) == ("stopped", 2, 1)
+    gate = Answers(True, True)
+    ended = drive(tmp_path / "run", noop(tmp_path), SearchAgent(), limits=limits, options=EngineOptions(gate=gate))
+    assert ended.status == "completed"
+    assert gate.asked == [2, 3]  # what was done before the session, and the last loop, need no answer
+    drive(tmp_path / "whole", noop(tmp_path), SearchAgent(), limits=limits)
+    params = [
+        [e.hypothesis.params for e in RunFolder(tmp_path / name).state().experiments] for name in ("run", "whole")
+    ]
+    assert params[0] == params[1]
+
+
+@pytest.mark.parametrize("parallel", [2, 3])
+def test_a_no_lets_what_was_submitted_come_to_its_end(tmp_path: Path, parallel: int) -> None:
+    gate = Answers(True)
+    options = EngineOptions(parallel=parallel, gate=gate)
+    ended = drive(tmp_path / "run", noop(tmp_path), SearchAgent(), limits=Limits(loop_n=9), options=options)
+    assert ended.status == "stopped"
+    assert gate.asked == [0, 1]
+    state = RunFolder(tmp_path / "run").state()
+    assert len(state.experiments) == parallel + 1
+    assert all(state.complete(loop) for loop in range(parallel + 1))
+
+
+def test_a_control_measures_nothing_again_and_keeps_nothing(tmp_path: Path) -> None:
+    drive(tmp_path / "run", noop(tmp_path), SearchAgent(), limits=Limits(4), options=EngineOptions(control=True))
+    state = RunFolder(tmp_path / "run").state()
+    assert state.status == "completed"
+    assert state.test_openings == 0
+    assert {split for item in state.experiments for split in item.scores} == {"validation"}
+    assert not (tmp_path / "run/best").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from ftagent.agents.prompting import Source
 from ftagent.agents.reflection import reflect
@@ -67,8 +68,7 @@ class HybridAgent:
     async def propose(self, brief: Brief, trace: Trace) -> Hypothesis:
         """Raises what `ChatClient.chat` raises."""
         if not tunable(brief):
-            why = "no parameter is tunable"
-            return Hypothesis("no usable proposal", why, abandoned=why)
+            return joint.nothing("no parameter is tunable")
         structure, asked_at = _last(trace)
         notes: list[str] = []
         asked = asked_at is None or trace.loop - asked_at >= EVERY
@@ -112,11 +112,20 @@ class HybridAgent:
             return replace(first, reason=first.reason + later)
         best = best_of(brief, trace).params
         space, rest = narrowed(brief, structure, best)
-        lying = inside(space, structure.fixed, known, best)
-        found = samplers.sample(space, plan_of(brief), trace.direction, lying, trace.seed)
-        within = f", in the space that the model narrowed: {told}{why}" if told else ""
+        lying = inside(space, structure.fixed, known)
+        within, how = (f", in the space that the model narrowed: {told}{why}", "") if told else ("", "")
+        found: dict[str, Any] | None
+        if lying:
+            found = samplers.sample(space, plan_of(brief), trace.direction, lying, trace.seed)
+        else:
+            found, how = {p.name: p.default for p in space}, "the best configuration, moved inside"
+        if found is None and told:  # what was left to the sampler is used up
+            space, rest, how = list(tunable(brief)), {}, "the space that the model narrowed has nothing new"
+            found, within = samplers.sample(space, plan_of(brief), trace.direction, known, trace.seed), ""
+        if found is None:
+            return joint.nothing("every configuration was tried")
         params = {name: {**defaults(brief), **rest, **found}[name] for name in defaults(brief)}
-        return joint.in_words(brief, trace, params, known, within)
+        return joint.in_words(brief, trace, params, known, within, how)
 
 
 def _last(trace: Trace) -> tuple[Structure, int | None]:

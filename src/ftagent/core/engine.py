@@ -28,8 +28,6 @@ from ftagent.core.workspace import UnsafePath, Workspace
 
 __all__ = ["Ended", "Engine", "EngineOptions"]
 
-_BY_USER = "the user"
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -53,6 +51,7 @@ class Engine:
         self._executor = Executor(session, scenario, environment, self._brief.model_folder)
         self._moved = asyncio.Event()
         self._limit = ""
+        self._stopped = False  # by the user: what was submitted is brought to its end
         self._keeper = Keeper(session, self._executor, options, self._brief)
         self._known = sum(session.state.complete(e.loop) for e in session.state.experiments)
         self._slots = {step: asyncio.Semaphore(n) for step, n in options.step_limits.items()}
@@ -72,14 +71,13 @@ class Engine:
             self._limit = "--timeout"
         except ExceptionGroup as group:
             raise first_of(group) from group
-        stopped = self._limit == _BY_USER
-        status: Status = "stopped" if stopped else "budget" if self._limit else "completed"
+        status: Status = "budget" if self._limit else "stopped" if self._stopped else "completed"
         # `--step-n` is for stepping through a run: it must leave the sealed test alone.
         if self._limit != "--step-n" and "validation" in self._session.state.baseline_scores:
             finish = Finish(self._session, self._scenario, self._executor, self._options, self._brief)
             await finish.run(status)
             self._keeper.tidy()
-        return Ended(status, "" if stopped else self._limit)
+        return Ended(status, self._limit)
 
     async def _measure_baseline(self) -> None:
         baseline = self._scenario.baseline()
@@ -110,8 +108,9 @@ class Engine:
         """Whether `loop` may be submitted; asked about each loop that this session brought to its end."""
         before, gate = loop - self._options.parallel, self._options.gate
         if gate is not None and before >= self._known and not await gate.go_on(self._session.state, before):
-            self._wake(_BY_USER)
-        return not self._limit
+            self._stopped = True
+            self._wake()
+        return not self._stopped
 
     async def _complete(self, loop: int) -> None:
         """The rest of a proposed loop."""
@@ -224,7 +223,7 @@ class Engine:
         if loop and not state.complete(loop - 1):
             return False
         ahead = ahead if state.limits.loop_n is None else min(ahead, state.limits.loop_n)
-        return bool(self._limit) or len(state.experiments) >= ahead
+        return bool(self._limit) or self._stopped or len(state.experiments) >= ahead
 
     async def _wait(self, ready: Callable[[int], bool], loop: int) -> None:
         while not ready(loop):

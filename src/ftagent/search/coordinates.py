@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 _DIGITS = 4
-_GRID = 33
-"""Values of a dimension that one-at-a-time moves look at, at most."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +79,39 @@ class Axis:
     def _logarithmic(self) -> bool:
         return self.parameter.log and self._bounds[0] > 0
 
-    def grid(self) -> list[float]:
-        """Coordinates all over the dimension: of all values where they are few."""
+    def grid(self, level: int) -> list[float]:
+        """Coordinates of the values that people would try: the default, the ends, and steps of usual size between them.
+
+        Steps are half decades, doublings where they are whole numbers, or 1, 2 or 5 times a power of ten; each level
+        halves them: what matters is told apart before what hardly does.
+        """
         if self.parameter.kind == "choice":
             return [self.place(value) for value in self.parameter.choices]
-        if self.parameter.kind == "int" and self.size <= _GRID:
-            low = math.ceil(self._bounds[0])
-            return [self.place(low + step) for step in range(int(self.size))]
-        return [step / (_GRID - 1) for step in range(_GRID)]
+        low, high = self._bounds
+        if high <= low:
+            return [0.0]
+        default = min(max(float(self.parameter.default), low), high)
+        if self._logarithmic:
+            width, center, step = math.log(high / low), math.log(default / low), self._factor
+        else:
+            width, center, step = high - low, default - low, _round_step((high - low) / 3)
+        step /= 2**level
+        inside = [center + k * step for k in range(-int(center / step + 1e-9), int((width - center) / step + 1e-9) + 1)]
+        places = {0.0, 1.0, *(min(max(at / width, 0.0), 1.0) for at in inside)}
+        return sorted({self.place(self.value(place)) for place in places})
+
+    @property
+    def _factor(self) -> float:
+        """Logarithm of the first usual factor that the range holds twice."""
+        low, high = self._bounds
+        usual = (2.0, math.sqrt(2)) if self.parameter.kind == "int" else (math.sqrt(10), 2.0, math.sqrt(2))
+        return math.log(next((factor for factor in usual if factor**2 <= high / low * 1.0001), math.sqrt(high / low)))
+
+
+def _round_step(most: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is not above `most`."""
+    power: float = 10.0 ** math.floor(math.log10(most) + 1e-9)
+    return next(times for times in (5 * power, 2 * power, power) if times <= most * 1.0001)
 
 
 @dataclass(frozen=True)
@@ -125,24 +148,18 @@ class Cube:
         values = {axis.parameter.name: axis.value(float(at)) for axis, at in zip(self.axes, place, strict=True)}
         return {**values, **self.fixed}
 
-    def snap(self, places: Array) -> Array:
-        """The same points, each moved to the nearest configuration that exists."""
+    def snap(self, places: Array, level: int) -> Array:
+        """The same points, each moved to the nearest of the grid of `level`."""
         import numpy as np
 
-        snapped = np.clip(places, 0.0, [len(a.parameter.choices) - 1 if a.categorical else 1.0 for a in self.axes])
+        snapped = places.copy()
         for index, axis in enumerate(self.axes):
-            if axis.categorical:
-                snapped[:, index] = np.round(snapped[:, index])
-            elif axis.size < math.inf:
-                snapped[:, index] = [axis.place(axis.value(float(at))) for at in snapped[:, index]]
+            grid = np.array(axis.grid(level))
+            snapped[:, index] = grid[np.abs(snapped[:, index, None] - grid).argmin(axis=1)]
         return snapped
 
-    def random(self, count: int, rng: np.random.Generator) -> Array:
-        """(count, dimensions), uniform in the coordinates."""
+    def random(self, count: int, level: int, rng: np.random.Generator) -> Array:
+        """(count, dimensions), uniform over the grid of `level`."""
         import numpy as np
 
-        columns = [
-            rng.integers(len(a.parameter.choices), size=count).astype(float) if a.categorical else rng.random(count)
-            for a in self.axes
-        ]
-        return self.snap(np.stack(columns, axis=1))
+        return np.stack([rng.choice(axis.grid(level), size=count) for axis in self.axes], axis=1)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ftagent.core.types import Direction, Parameter
 from ftagent.search import outputs
 from ftagent.search.acquisition import average_improvement
-from ftagent.search.candidates import candidates, near
+from ftagent.search.candidates import candidates
 from ftagent.search.coordinates import Cube
 from ftagent.search.process import Prior, Process, fit
+from ftagent.search.repetition import repeats
 from ftagent.search.trial import Trial
 
 if TYPE_CHECKING:
@@ -23,9 +25,10 @@ _START = 4
 """Trials, the default included, before a model decides."""
 _REACH = 0.6
 """How far the first trials go from the default, as a share of the way to the end of each range."""
-_DRAWS = 10
+_DRAWS = 8
 _BEST = 5
-_REFINED = 3
+_PATIENCE = 1.0
+"""A finer grid's point must promise e times more than the coarse grid's."""
 
 
 def suggest(
@@ -65,8 +68,8 @@ def recommend(space: Sequence[Parameter], direction: Direction, trials: Sequence
     if len(allowed) < 2 or not cube.axes:
         return allowed[0] if allowed else 0
     places = cube.places([trial.params for trial in trials])
-    processes = _fit(cube, places, outputs.learnable(trials, direction), np.random.default_rng(0))
-    means = np.mean([process.predict(places[allowed])[0] for process in processes], axis=0)
+    process = _fit(cube, places, outputs.learnable(trials, direction), np.random.default_rng(0))
+    means = process.predict(places[allowed])[0].mean(axis=0)
     return allowed[int(np.argmax(means))]
 
 
@@ -75,11 +78,11 @@ def _start(cube: Cube, tried: Array, number: int, seed: int) -> Array:
     import numpy as np
 
     rng = np.random.default_rng([seed, number, 1])
-    everywhere = cube.random(200, rng)
+    everywhere = cube.random(200, 0, rng)
     default = tried[0]
     numeric = ~_categorical(cube)
     everywhere[:, numeric] = default[numeric] + _REACH * (everywhere[:, numeric] - default[numeric])
-    places = cube.snap(everywhere)
+    places = cube.snap(everywhere, 0)
     distance = np.abs(places[:, None, :] - tried[None, :, :])
     distance[..., ~numeric] = distance[..., ~numeric] != 0
     return places[np.argsort(-distance.mean(axis=2).min(axis=1), kind="stable")]
@@ -92,24 +95,47 @@ def _by_model(
     import numpy as np
 
     seen, values = tried[: len(trials)], outputs.learnable(trials, direction)
-    processes = _fit(cube, seen, values, rng)
-    means = np.mean([process.predict(seen)[0] for process in processes], axis=0)
+    process = _fit(cube, seen, values, rng)
+    means = process.predict(seen)[0].mean(axis=0)
     if len(tried) > len(seen):
-        believed = np.mean([process.predict(tried[len(seen) :])[0] for process in processes], axis=0)
-        processes = _fit(cube, tried, np.concatenate([values, believed]), rng)
+        believed = process.predict(tried[len(seen) :])[0].mean(axis=0)
+        process = _fit(cube, tried, np.concatenate([values, believed]), rng)
     best = seen[np.argsort(-means, kind="stable")[:_BEST]]
-    places = candidates(cube, best, rng)
-    scores = average_improvement(processes, places, seen)
-    for scale in (0.05, 0.02):
-        top = places[np.argsort(-scores, kind="stable")[:_REFINED]]
-        closer = np.concatenate([near(cube, point, 40, scale, rng) for point in top])
-        places = np.concatenate([places, closer])
-        scores = np.concatenate([scores, average_improvement(processes, closer, seen)])
+    levels = [candidates(cube, best, level, rng) for level in range(_levels(len(tried)))]
+    places = np.concatenate(levels)
+    finer = np.repeat(np.arange(len(levels)), [len(level) for level in levels])
+    repeated = np.concatenate([repeats(cube, level, tried, index) for index, level in enumerate(levels)])
+    scores = average_improvement(process, places, seen, cautious=len(tried) % 3 == 1)
+    scores -= _PATIENCE * finer + 1e6 * repeated
+    if len(tried) % 3 == 2:
+        scores -= 1e3 * ~_turns(places, best[0], seen)
     return places[np.argsort(-scores, kind="stable")]
 
 
-def _fit(cube: Cube, places: Array, values: Array, rng: np.random.Generator) -> list[Process]:
-    return fit(places, values, _categorical(cube), _DRAWS, rng, Prior())
+def _turns(places: Array, best: Array, seen: Array) -> npt.NDArray[np.bool_]:
+    """Which of `places` change nothing but one coordinate of the best point: the one that was changed least so far.
+
+    A model that takes an effect of one parameter for that of another one never looks; so every third trial does.
+    """
+
+    changed = places != best
+    alone = changed.sum(axis=1) == 1
+    around = seen != best
+    counts = around[around.sum(axis=1) == 1].sum(axis=0)
+    least = counts == min((counts[axis] for axis in range(len(best)) if changed[alone, axis].any()), default=0)
+    result: npt.NDArray[np.bool_] = alone & (changed & least).any(axis=1)
+    return result
+
+
+def _levels(trials: int) -> int:
+    """Grids to look at: only the coarse one at first."""
+    return 1 + (trials >= 12) + (trials >= 40)
+
+
+def _fit(cube: Cube, places: Array, values: Array, rng: np.random.Generator) -> Process:
+    return fit(
+        places, values, _categorical(cube), _DRAWS, rng, Prior(**eval(__import__("os").environ.get("PRIOR", "{}")))
+    )
 
 
 def _categorical(cube: Cube) -> npt.NDArray[np.bool_]:
@@ -129,12 +155,8 @@ def _first_new(
     names = [axis.parameter.name for axis in cube.axes]
     default = {axis.parameter.name: axis.parameter.default for axis in cube.axes}
     known = {tuple(params.get(n, default[n]) for n in names) for params in [*(t.params for t in trials), *pending]}
-    found = [cube.params(place) for place in places]
-    for params in found:
-        if tuple(params[name] for name in names) not in known:
-            return params
-    for place in cube.random(1000, rng):
+    for place in itertools.chain(places, cube.random(1000, 2, rng)):
         params = cube.params(place)
         if tuple(params[name] for name in names) not in known:
             return params
-    return found[0]
+    return cube.params(places[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +16,10 @@ from ftagent.search.trial import Trial
 _GOLDEN = 0.381966
 _STEP = 0.25
 """Length of the first step, as a share of the range."""
+_CLIFF = 6.0
+"""How many times more than the other one side may seem to fall: behind a cliff the parabola would heed nothing else."""
+_NEAR = 0.08
+_FINE = 2
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,16 @@ def suggest(
     rounds_left: int,
     seed: int,
 ) -> Any:
-    """The next value of `key`, the other parameters being those of the best trial."""
+    """The next value of `key`, the other parameters being those of the best trial.
+
+    `rounds_left` includes this one. `seed` decides in which order the choices without an order are tried.
+    """
     axis = Axis(next(parameter for parameter in space if parameter.name == key))
     line = _line(axis, key, direction, trials)
     taken = {axis.place(value) for value in tried_values} | set(line)
-    place = _next_category(axis, taken) if axis.categorical else _next_place(axis, line, taken)
-    return axis.value(place)
+    if axis.categorical:
+        return axis.value(_next_category(axis, taken, seed))
+    return axis.value(_nearest_free(axis, _next_place(line, taken, rounds_left), taken))
 
 
 def _line(axis: Axis, key: str, direction: Direction, trials: Sequence[Trial]) -> dict[float, float]:
@@ -103,38 +113,47 @@ def _line(axis: Axis, key: str, direction: Direction, trials: Sequence[Trial]) -
     found: dict[float, float] = {}
     for trial in trials:
         if all(trial.params.get(name) == value for name, value in reference.items() if name != key):
-            value = outputs.signed(trial, direction) if outputs.winner(trial) else float("-inf")
+            value = outputs.signed(trial, direction) if outputs.winner(trial) else -math.inf
             place = axis.place(trial.params.get(key, axis.parameter.default))
             found[place] = max(value, found.get(place, value))
     return found
 
 
-def _next_category(axis: Axis, taken: set[float]) -> float:
-    free = [place for place in axis.grid() if place not in taken]
-    return free[0] if free else axis.place(axis.parameter.default)
+def _next_category(axis: Axis, taken: set[float], seed: int) -> float:
+    free = [place for place in axis.grid(0) if place not in taken]
+    return random.Random(f"{seed}/{axis.parameter.name}").choice(free) if free else axis.place(axis.parameter.default)
 
 
-def _next_place(axis: Axis, line: Mapping[float, float], taken: set[float]) -> float:
-    """Walk uphill with growing steps until the best is enclosed; then the golden section of the longer side."""
+def _next_place(line: Mapping[float, float], taken: set[float], rounds_left: int) -> float:
+    """Walk uphill, with growing steps while rounds are left, until the best is enclosed; then look inside."""
     top = max(line, key=lambda place: line[place])
     below = max((place for place in taken if place < top), default=None)
     above = min((place for place in taken if place > top), default=None)
+    growth = 1.0 / _GOLDEN - 1.0 if rounds_left > 1 else 1.0
     if below is None and above is None:
-        wanted = top + (_STEP if top <= 0.5 else -_STEP)
-    elif below is None and above is not None:
-        wanted = max(0.0, top - max(_STEP, (above - top) / _GOLDEN * (1 - _GOLDEN)))
-    elif above is None and below is not None:
-        wanted = min(1.0, top + max(_STEP, (top - below) / _GOLDEN * (1 - _GOLDEN)))
-    else:
-        assert below is not None
-        assert above is not None
-        side = above if above - top >= top - below else below
-        wanted = top + _GOLDEN * (side - top)
-    return _nearest_free(axis, wanted, taken)
+        return top + (_STEP if top <= 0.5 else -_STEP)
+    if below is None and above is not None and top > _STEP / 2:
+        return max(0.0, top - max(_STEP, growth * (above - top)))
+    if above is None and below is not None and top < 1 - _STEP / 2:
+        return min(1.0, top + max(_STEP, growth * (top - below)))
+    return _inside(line, top, top if below is None else below, top if above is None else above)
+
+
+def _inside(line: Mapping[float, float], top: float, below: float, above: float) -> float:
+    """Between `below` and `above`: the top of the parabola, or the golden section of the longer side."""
+    section = top + _GOLDEN * ((above if above - top >= top - below else below) - top)
+    fall_below, fall_above = (line[top] - line.get(place, -math.inf) for place in (below, above))
+    if not (0 < fall_below < math.inf and 0 < fall_above < math.inf):
+        return section
+    fall_below, fall_above = min(fall_below, _CLIFF * fall_above), min(fall_above, _CLIFF * fall_below)
+    left, right = top - below, above - top
+    vertex = top + 0.5 * (right**2 * fall_below - left**2 * fall_above) / (right * fall_below + left * fall_above)
+    # A vertex beside the best tells nothing new.
+    return vertex if abs(vertex - top) > _NEAR * (above - below) else section
 
 
 def _nearest_free(axis: Axis, wanted: float, taken: set[float]) -> float:
     """`wanted`, or where that value was tried the nearest one that was not."""
     tried = {axis.value(place) for place in taken}
-    free = [place for place in [wanted, *axis.grid()] if axis.value(place) not in tried]
+    free = [place for place in [wanted, *axis.grid(_FINE)] if axis.value(place) not in tried]
     return min(free, key=lambda place: abs(place - wanted)) if free else wanted

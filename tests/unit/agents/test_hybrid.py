@@ -67,8 +67,10 @@ async def test_the_numbers_lie_inside_what_the_model_left(brief: Brief, made: Ma
     assert len({params["batch"] for params in found}) > 1
     assert len(backend.requests) == 1
     first = trace.experiments[0].hypothesis
-    assert "in the space that the model narrowed: varied: rate, batch; rate from 5e-05 to 0.0005" in first.reason
-    assert "(the evidence)" in first.reason
+    assert first.params == {"rate": 5e-5, "batch": 4, "mode": "better", "output": "out"}
+    assert first.reason.startswith("the best configuration, moved inside, in the space that the model narrowed: ")
+    assert "varied: rate, batch; rate from 5e-05 to 0.0005; mode fixed at better (the evidence)" in first.reason
+    assert " chose this point from 2 trials (2 measured), in the space" in trace.experiments[1].hypothesis.reason
     assert trace.experiments[0].files["params.json"] == repr(found[0])
 
 
@@ -138,6 +140,16 @@ async def test_what_is_not_important_keeps_the_best_values(brief: Brief, made: M
     trace = await play(agent, brief_of(brief, PLAN), 4, bowl)
     for experiment in trace.experiments:
         assert {**experiment.hypothesis.params, "batch": 4} == {p.name: p.default for p in SPACE}
+
+
+async def test_a_narrowed_space_without_anything_new_is_left(brief: Brief, made: Made) -> None:
+    few = structure(important=["batch"], ranges=[{"parameter": "batch", "low": 5, "high": 6}])
+    agent, _ = made({0: few})
+    trace = await play(agent, brief_of(brief, PLAN), 4, bowl)
+    found = [experiment.hypothesis for experiment in trace.experiments]
+    assert sorted(hypothesis.params["batch"] for hypothesis in found[:2]) == [5, 6]
+    assert all(h.reason.startswith("the space that the model narrowed has nothing new") for h in found[2:])
+    assert len({repr(hypothesis.params) for hypothesis in found}) == 4
 
 
 async def test_prose_leaves_the_space_as_it_was(brief: Brief, made: Made) -> None:

@@ -23,7 +23,7 @@ from ftagent.core.events import Limits
 from ftagent.core.policy import PolicyOptions
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.search_plan import Constraint, Halving, Objective, SearchPlan
-from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, Score, Split, StageRecord, Trace
+from ftagent.core.types import Brief, Execution, Experiment, Hypothesis, Parameter, Score, Split, StageRecord, Trace
 from ftagent.environments.local import LocalEnvironment
 from ftagent_noop.scenario import NoopScenario
 from support import drive, noop, story
@@ -58,9 +58,9 @@ async def test_each_sampler_stays_in_the_space_and_repeats_itself_from_the_trace
     assert other.experiments[0].hypothesis.params != found[0].params
 
 
-@pytest.mark.parametrize(("sampler", "loops"), [("auto", 20), ("tpe", 20), ("gp", 20), ("cmaes", 40)])
+@pytest.mark.parametrize(("sampler", "loops"), [("auto", 20), ("tpe", 20), ("gp", 16), ("cmaes", 60)])
 async def test_a_sampler_learns_from_the_trials(brief: Brief, sampler: str, loops: int) -> None:
-    """Its last ten points are better than random ones are on average."""
+    """Of its last ten points, at least four are among the best fifth of the space."""
     space = tuple(replace(p, default=5e-4) if p.name == "rate" else p for p in SPACE if p.name in ("rate", "batch"))
 
     def steep(params: Mapping[str, Any]) -> float:
@@ -71,8 +71,8 @@ async def test_a_sampler_learns_from_the_trials(brief: Brief, sampler: str, loop
     trace = await play(JointAgent(plan), tuning, loops, steep, start_of(tuning, steep))
     late = [steep(experiment.hypothesis.params) for experiment in trace.experiments[-10:]]
     rates = [10 ** (-6 + 3 * i / 99) for i in range(100)]
-    average = sum(steep({"rate": rate, "batch": batch}) for rate in rates for batch in range(1, 9)) / 800
-    assert sum(late) / len(late) > average + 0.1
+    everywhere = sorted(steep({"rate": rate, "batch": batch}) for rate in rates for batch in range(1, 9))
+    assert sum(value > everywhere[640] for value in late) >= 4
 
 
 async def test_the_hypothesis_says_what_changes_and_on_what_evidence(brief: Brief) -> None:
@@ -246,14 +246,14 @@ async def test_samplers_take_constraints_and_several_objectives(sampler: str) ->
 
 async def test_a_constraint_keeps_tpe_from_where_it_is_exceeded() -> None:
     """Large batches score best and are all over the limit."""
-    shares = []
-    for constraints in ((), (Constraint("memory", 3.0),)):
+    space, shares = (replace(SPACE[1], high=80),), []
+    for constraints in ((), (Constraint("memory", 30.0),)):
         plan = SearchPlan("joint", "tpe", constraints=constraints)
-        tuning = brief_of(BRIEF, plan, SPACE[1:2])
-        known = tuple(tried(n, {"batch": 1 + n % 8}, 0.1 + n % 8 / 10, memory=1.0 + n % 8) for n in range(24))
+        tuning = brief_of(BRIEF, plan, space)
+        known = tuple(tried(n, {"batch": 1 + 10 * (n % 8)}, 0.1 + n % 8 / 10, memory=10.0 * (n % 8)) for n in range(24))
         start = Trace(24, 0, "maximize", scored(tuning, 0.4, memory=4.0), known)
         found = [(await JointAgent(plan).propose(tuning, replace(start, seed=seed))).params for seed in range(20)]
-        shares.append(sum(params["batch"] <= 3 for params in found))
+        shares.append(sum(params["batch"] <= 35 for params in found))
     assert shares[1] > shares[0] + 5
 
 
@@ -302,14 +302,25 @@ async def test_the_rules_for_stopping_early_are_among_the_files(agent: Univariat
     document = json.loads(files["rules/stopping.json"])
     assert set(document) == {"metric", "direction", "rungs", "rule"}
     assert (document["metric"], document["direction"]) == ("accuracy", "maximize")
-    assert [rung["step"] for rung in document["rungs"]] == [25, 50]
+    assert [rung["step"] for rung in document["rungs"]] == [30, 50]
     best = CURVES[-1].curve[4][1]
     assert 0 < document["rungs"][1]["needs"] <= best
-    assert "its accuracy is among the best 1/2 of the trials seen there" in document["rule"]
+    assert "its accuracy is not among the best 1/2 of the trials seen there" in document["rule"]
     assert files["params.json"] == repr(DEFAULTS)
     assert set(await agent.code(brief_of(BRIEF, SearchPlan()), Trace(0, 0, "maximize", None), hypothesis)) == {
         "params.json"
     }
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+async def test_a_small_space_is_tried_once_and_then_there_is_nothing_more(brief: Brief, sampler: str) -> None:
+    plan = SearchPlan("joint", sampler)
+    space = (SPACE[2], Parameter("size", "int", default=1, low=1, high=3), SPACE[3])
+    tuning = brief_of(brief, plan, space)
+    trace = await play(JointAgent(plan), tuning, 6, lambda params: 0.5 + 0.1 * params["size"])
+    found = [experiment.hypothesis for experiment in trace.experiments]
+    assert len({repr(hypothesis.params) for hypothesis in found[:5]}) == 5
+    assert [hypothesis.abandoned for hypothesis in found] == [""] * 5 + ["every configuration was tried"]
 
 
 async def test_without_anything_tunable_the_loop_says_so() -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import optuna
@@ -130,3 +134,48 @@ def test_a_run_that_tunes_nothing_has_no_tuning_report(ftagent: CommandLine, tmp
         answer = ftagent("report", "t", *words)
         assert answer.code == 2
         assert "no tuning report" in answer.err
+
+
+def test_a_default_that_nothing_beats_has_a_card_and_a_script(ftagent: CommandLine, tmp_path: Path) -> None:
+    answer = ftagent(
+        *TUNE, "-o", "plan=joint", "--loop-n", "1", "-o", "floor=0.9", "-o", "ceiling=0.1", "-o", "items=400"
+    )
+    assert answer.code == 0, answer.err
+    selected = RunFolder(tmp_path / "log/t").state().selected
+    assert selected is not None
+    assert selected.loop is None
+    card = (tmp_path / "log/t/best/README.md").read_text()
+    assert "# noop run, default configuration" in card
+    assert "No configuration that was tried scored better." in card
+    done = subprocess.run(["sh", "log/t/best/reproduce.sh", "out"], env={**os.environ, "PYTHON": sys.executable},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/model/params.json").read_text())["x"] == 0.1
+
+
+@pytest.mark.parametrize("execute", [(), ("--execute",)])
+def test_a_tuned_run_is_replayed(ftagent: CommandLine, execute: tuple[str, ...]) -> None:
+    assert ftagent(*JOINT).code == 0
+    answer = ftagent("replay", "t", *execute)
+    assert answer.code == 0, answer.out + answer.err
+
+
+def test_an_interrupt_in_a_control_leaves_a_report_and_can_be_resumed(ftagent: CommandLine, tmp_path: Path) -> None:
+    words = [*JOINT, "--controls", "-o", "sleep=0.5"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ftagent", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "controls/random" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    assert "ftagent resume log/t" in out
+    (report,) = (tmp_path / "log/t/docs/reports").glob("*.md")
+    assert "Not finished: random search" in report.read_text()
+    assert RunFolder(tmp_path / "log/t").state().status == "completed"
+    answer = ftagent("resume", "t")
+    assert answer.code == 0, answer.err
+    assert RunFolder(tmp_path / "log/t/controls/tpe").state().status == "completed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ftagent.core.errors import RequestError
@@ -53,9 +55,9 @@ def test_a_live_metric_may_run_against_the_metric(live: str, name: str) -> None:
         ("seed: --seed", "seed: {nam: s, name: t}",
          "space.yaml:2: seed.nam: unknown key; did you mean name? valid: name, repeats"),
         ("type: int", "type: intt",
-         "space.yaml:5: parameters.batch.type: input should be 'float', 'int' or 'choice', not 'intt'; did you mean"),
+         "space.yaml:5: parameters.batch.type: input should be 'float', 'int' or 'choice', not 'intt' (did you"),
         ("seed: --seed", "pass: flag",
-         "space.yaml:2: pass: input should be 'flags', 'json' or 'environment', not 'flag'; did you mean flags?"),
+         "space.yaml:2: pass: input should be 'flags', 'json' or 'environment', not 'flag' (did you mean flags?)"),
         ("default: 1e-3", "default: 1", "space.yaml:4: parameters.lr.default: 1 is outside its range 1e-05 to 0.1"),
         ("default: adam", "default: adan",
          "space.yaml:6: parameters.optimizer.default: 'adan' is none of its choices: sgd, adam"),
@@ -82,11 +84,11 @@ def test_a_fault_is_one_line_with_its_place(old: str, new: str, line: str) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_every_fault_has_its_line() -> None:
+def test_every_fault_is_told() -> None:
     text = SPACE.replace("type: int", "type: intt").replace("default: 1e-3", "default: 7").replace("[sgd, adam]", "3")
     with pytest.raises(RequestError) as caught:
         parse_space(text, "space.yaml")
-    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"space.yaml:{n}" for n in (4, 5, 6, 7)]
+    assert re.findall(r"space\.yaml:(\d)", str(caught.value)) == ["4", "5", "6", "7"]
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,11 @@ class JointAgent:
             return first_trial(brief)
         space = tunable(brief)
         if not space:
-            why = "no parameter is tunable"
-            return Hypothesis("no usable proposal", why, abandoned=why)
+            return nothing("no parameter is tunable")
         found = samplers.sample(space, plan_of(brief), trace.direction, known, trace.seed)
-        return in_words(brief, trace, {**defaults(brief), **found}, known, "")
+        if found is None:
+            return nothing("every configuration was tried")
+        return in_words(brief, trace, {**defaults(brief), **found}, known)
 
     async def code(self, brief: Brief, trace: Trace, hypothesis: Hypothesis) -> Files:
         return {**brief.render(hypothesis.params), **stopping_files(brief, trace)}
@@ -54,8 +55,15 @@ def first_trial(brief: Brief) -> Hypothesis:
     )
 
 
-def in_words(brief: Brief, trace: Trace, params: dict[str, object], known: list[Known], within: str) -> Hypothesis:
-    """The hypothesis of a sampled configuration; `within` says in which part of the space it was sampled."""
+def nothing(why: str) -> Hypothesis:
+    """A loop without anything to try."""
+    return Hypothesis("no usable proposal", why, abandoned=why)
+
+
+def in_words(
+    brief: Brief, trace: Trace, params: dict[str, object], known: list[Known], within: str = "", how: str = ""
+) -> Hypothesis:
+    """The hypothesis of a sampled configuration. `within`: in which part of the space; `how`: chosen otherwise."""
     best, sampler = best_of(brief, trace), plan_of(brief).sampler
     changed = words.changes(best.params, params)
     ends = [one.state for one in known]
@@ -68,7 +76,7 @@ def in_words(brief: Brief, trace: Trace, params: dict[str, object], known: list[
     name = "the joint model" if sampler == "auto" else sampler
     return Hypothesis(
         title=changed or "the best configuration again",
-        reason=f"{name} chose this point from {trials} ({told}){within}; {words.evidence(brief, best)}",
+        reason=f"{how or f'{name} chose this point from {trials} ({told})'}{within}; {words.evidence(brief, best)}",
         parent=best.loop,
         kind="draft" if best.loop is None else "improve",
         expected_effect=words.expected(brief, best),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
+import math
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from ftagent.core.errors import RequestError
 from ftagent.core.search_plan import SearchPlan
 from ftagent.core.types import Direction, Parameter
 from ftagent.search import Trial, joint, pareto
+from ftagent.search.coordinates import Axis
 
 if TYPE_CHECKING:
     import optuna
@@ -23,6 +26,8 @@ _NEEDED = {"gp": ("scipy", "torch"), "cmaes": ("cmaes",)}
 _STARTUP = 5
 """Trials before TPE and GP have a model; Optuna's ten are half of a usual run."""
 _TRIES = 20
+_MOST_LISTED = 2000
+"""Configurations of a space that is looked through for those that are left."""
 
 
 def check_sampler(plan: SearchPlan) -> None:
@@ -38,14 +43,15 @@ def check_sampler(plan: SearchPlan) -> None:
 
 def sample(
     space: Sequence[Parameter], plan: SearchPlan, direction: Direction, known: Sequence[Known], seed: int
-) -> dict[str, Any]:
-    """The next configuration of the tunable parameters; a repetition only where it finds nothing new.
+) -> dict[str, Any] | None:
+    """The next configuration of the tunable parameters; None where all that there are were tried.
 
     `known[0]` is the default configuration, or whatever else a search of `space` starts from.
     """
-    if plan.sampler == "auto":
-        return _own(space, plan, direction, known, seed)
     tried = [_own_values(space, one.trial.params) for one in known]
+    if plan.sampler == "auto":
+        params = _own(space, plan, direction, known, seed)
+        return params if params not in tried else _untried(space, tried, params, f"{seed}/{len(known)}")
     for attempt in range(_TRIES):
         turn = f"{seed}/{len(known)}/{attempt}"
         if plan.sampler == "cmaes":
@@ -53,8 +59,28 @@ def sample(
         else:
             params = _optuna(space, plan, direction, known, turn)
         if params not in tried:
-            break
-    return params
+            return params
+    return _untried(space, tried, params, turn)
+
+
+def _untried(
+    space: Sequence[Parameter], tried: Sequence[dict[str, Any]], repeated: dict[str, Any], seed: str
+) -> dict[str, Any] | None:
+    """Any of the configurations that are left of a small space, None where none is; `repeated` of a large one."""
+    if math.prod(Axis(parameter).size for parameter in space) > _MOST_LISTED:
+        return repeated
+    values = [_values(parameter) for parameter in space]
+    names = [parameter.name for parameter in space]
+    left = [made for one in itertools.product(*values) if (made := dict(zip(names, one, strict=True))) not in tried]
+    return random.Random(seed).choice(left) if left else None
+
+
+def _values(parameter: Parameter) -> Sequence[Any]:
+    """All of a parameter that has few; a float that has one."""
+    if parameter.kind == "choice":
+        return parameter.choices
+    low, high = parameter.low or 0.0, parameter.high or 0.0
+    return range(math.ceil(low), math.floor(high) + 1) if parameter.kind == "int" else [low]
 
 
 def _own(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from ftagent.agents.space import read, refusal, shown, tunable
 from ftagent.agents.tuning.forms import StructureReply
 from ftagent.agents.tuning.trials import Known
 from ftagent.core.types import Brief, Parameter
-from ftagent.search import Trial
 
 
 @dataclass(frozen=True)
@@ -114,10 +113,8 @@ def narrowed(brief: Brief, structure: Structure, best: Mapping[str, Any]) -> tup
     return space, rest
 
 
-def inside(
-    space: list[Parameter], fixed: Mapping[str, Any], known: list[Known], best: Mapping[str, Any]
-) -> list[Known]:
-    """The trials that lie in a narrowed space; where none does, the best configuration moved into it, unmeasured.
+def inside(space: Sequence[Parameter], fixed: Mapping[str, Any], known: Sequence[Known]) -> list[Known]:
+    """The trials that lie in a narrowed space.
 
     What is held without being fixed is taken not to matter: trials with other values of it count.
     """
@@ -132,11 +129,7 @@ def inside(
         held = all(params.get(name, value) == value for name, value in fixed.items())
         return held and all(lies(p, params.get(p.name, p.default)) for p in space)
 
-    found = [one for one in known if belongs(one.trial.params)]
-    if any(one.state != "running" for one in found):
-        return found
-    start = Known(None, Trial({**best, **{p.name: p.default for p in space}}, None), "failed")
-    return [start, *found]
+    return [one for one in known if belongs(one.trial.params)]
 
 
 def _value(parameter: Parameter, value: Any, notes: list[str]) -> Any:

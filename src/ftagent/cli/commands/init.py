@@ -18,7 +18,7 @@ from ftagent.report.text import clean
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_LATER = ("hpo", "tabular")
+_LATER = ("tabular",)
 _SHORTEST_KEY = 6
 _T = TypeVar("_T")
 
@@ -50,12 +50,13 @@ def init(
         str | None, typer.Option("--key-from-env", metavar="VAR", help="Take the key from this variable.")
     ] = None,
     scenario: Annotated[
-        str | None, typer.Option("--scenario", metavar="NAME", help="The scenario to name in the next command.")
+        str | None,
+        typer.Option("--scenario", metavar="NAME", help="The scenario of the next command; hpo: write hpo.yaml."),
     ] = None,
     no_test: Annotated[bool, typer.Option("--no-test", help="Make no test call.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace values that are set already.")] = False,
 ) -> int:
-    """Choose a language model: asks, writes .env, makes one test call.
+    """Choose a language model: asks, writes .env, makes one test call. `--scenario hpo` writes hpo.yaml too.
 
     The file is made readable for you alone; what else is in it stays, and a copy is kept. The key is never shown.
     Without a terminal the options have to say everything. Exit code 1 where the test call fails.
@@ -67,6 +68,7 @@ def init(
     values = _values(chosen, given)
     _settle_conflicts(path, values, given, force)
     _write(path, values)
+    _start(scenario, force)
     if chosen.name == "none":
         typer.echo("agent search needs no language model and no key")
     elif not no_test and not _answers(path, values):
@@ -84,6 +86,23 @@ def _check_scenario(scenario: str | None) -> None:
     if scenario in _LATER:
         raise RequestError(f"--scenario {scenario}: comes with a later version; leave it out to set up the model alone")
     raise RequestError(f"--scenario {scenario!r}: not installed; valid: {', '.join(names)}")
+
+
+def _start(scenario: str | None, force: bool) -> None:
+    """Write the files that a user of the scenario edits, here; what is there stays unless `force`."""
+    from ftagent.plugins import starter_files
+
+    for name, text in starter_files(scenario).items() if scenario else ():
+        path = Path.cwd() / name
+        if path.exists() and not force:
+            same = path.is_file() and path.read_text(encoding="utf-8", errors="replace") == text
+            typer.echo(f"{name} is there already and stays as it is" + ("" if same else "; --force replaces it"))
+            continue
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RequestError(f"{path}: cannot be written: {error.strerror}") from error
+        typer.echo(f"{name} holds what is tuned and how; edit it")
 
 
 def _target(shared: Common) -> Path:

@@ -62,7 +62,8 @@ def _best(study: Study, controls: Sequence[Study]) -> Figure | None:
     if lost:
         at_edge = axes.get_xaxis_transform()
         axes.plot(lost, [0.0] * len(lost), "x", color=FAILED, transform=at_edge, clip_on=False, label="no score")
-    axes.set_ylim(*_heights([score for _, score in scored]))
+    reached = [score for control in controls for score in best_so_far(control) if score is not None]
+    axes.set_ylim(*_heights([*(score for _, score in scored), *reached]))
     axes.set_xlabel("loop")
     axes.set_ylabel(study.metric)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
