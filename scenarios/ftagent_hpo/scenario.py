@@ -7,7 +7,7 @@ says (task.py): the built-in `stsb`, any script with a space.yaml, or the toolki
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,26 @@ from ftagent_hpo.options import HpoOptions, config_source
 from ftagent_hpo.task import FIRST_SEED, PREDICTIONS, Task
 
 CONFIRM_FOLDER = "confirm"
-KEEP = '''"""Keeps the predictions of one repeated training; the last puts all of them together."""
+KEEP = '''"""Keeps the predictions of one repeated training; with others given, puts all of them together."""
 import json, pathlib, shutil, sys
 
-folder, group, *others = sys.argv[1:]
+group, suffix, *others = sys.argv[1:]
 kept = pathlib.Path("confirm")
 kept.mkdir(exist_ok=True)
 rows = [line for line in open("predictions.jsonl") if json.loads(line)["id"].startswith(f"{group}/")]
-(kept / f"{group}.jsonl").write_text("".join(rows))
+(kept / f"{group}{suffix}.jsonl").write_text("".join(rows))
+if not suffix:
+    shutil.rmtree(kept / group, ignore_errors=True)
 if others:
     text = "".join((kept / f"{name}.jsonl").read_text() for name in others)
     pathlib.Path("predictions.jsonl").write_text(text)
-shutil.rmtree(folder, ignore_errors=True)
+'''
+GATHER = '''"""Adds what repeated trainings say of the sealed test."""
+import pathlib
+
+with open("predictions.jsonl", "a") as predictions:
+    for path in sorted(pathlib.Path("confirm").glob("*_test.jsonl")):
+        predictions.write(path.read_text())
 '''
 
 
@@ -89,7 +97,11 @@ class HpoScenario:
             return task.train(candidate, FIRST_SEED, task.seed, task.model_folder)
         if split == "confirm":
             return self._confirm(candidate)
-        return task.predict(candidate, split or "validation", FIRST_SEED, task.seed, task.model_folder)
+        stages = task.predict(candidate, split or "validation", FIRST_SEED, task.seed, task.model_folder)
+        if split == "test" and stages and task.tests_seeds:
+            stages.append(Stage("gather", "predict", ("python", "gather.py"), time_limit=60.0,
+                                files={"gather.py": GATHER}, outputs=(PREDICTIONS,)))  # fmt: skip
+        return stages
 
     def inspect(self, stage: Stage, workspace: Path) -> None:
         self.task.inspect(stage, workspace)
@@ -99,26 +111,29 @@ class HpoScenario:
         groups = self._groups if split == "confirm" else [FIRST_SEED]
         if not groups:
             raise ScoreUnavailable("CONFIRM_SEEDS is 0: nothing is trained again")
+        if split == "test" and self.task.tests_seeds:
+            groups += _groups_in(predictions, self._groups)
         return await asyncio.to_thread(self.task.score, predictions, split, groups)
 
     @property
     def _groups(self) -> list[str]:
-        return [f"seed{number}" for number in range(1, self.settings.confirm_seeds + 1)]
+        given = self.settings.confirm_seeds
+        return [f"seed{n}" for n in range(1, (self.task.confirm_seeds if given == "auto" else given) + 1)]
 
     def _confirm(self, candidate: Candidate) -> list[Stage]:
         stages: list[Stage] = []
         for number, group in enumerate(self._groups, 1):
             seed, folder = self.task.seed + number, f"{CONFIRM_FOLDER}/{group}"
-            found = self.task.train(candidate, group, seed, folder)
-            found += self.task.predict(candidate, "validation", group, seed, folder)
-            if not found:
+            trained = self.task.train(candidate, group, seed, folder)
+            predicted = self.task.predict(candidate, "validation", group, seed, folder)
+            if not trained + predicted:
                 return []  # the task has no other seeds
-            stages += [replace(stage, name=f"{stage.name}_{group}", purpose="predict") for stage in found]
-            others = self._groups if group == self._groups[-1] else []
-            stages.append(
-                Stage(f"keep_{group}", "predict", ("python", "keep.py", folder, group, *others), time_limit=60.0,
-                      files={"keep.py": KEEP}, outputs=(f"{CONFIRM_FOLDER}/{group}.jsonl",))
-            )  # fmt: skip
+            stages += _named(trained, group)
+            if self.task.tests_seeds:
+                tested = self.task.predict(candidate, "test", group, seed, folder)
+                stages += _named(tested, f"test_{group}") + ([_keep(group, "_test")] if tested else [])
+            stages += _named(predicted, group)
+            stages.append(_keep(group, "", self._groups if group == self._groups[-1] else []))
         return stages
 
     def _check(self) -> None:
@@ -134,6 +149,24 @@ class HpoScenario:
             settings.plan(self.task.live_metric)
         except ValueError as error:
             raise RequestError(f"{config.place('EARLY_STOPPING', 'AGENT_SETTINGS')}: {error}") from error
+
+
+def _named(stages: Sequence[Stage], ending: str) -> list[Stage]:
+    return [replace(stage, name=f"{stage.name}_{ending}", purpose="predict") for stage in stages]
+
+
+def _keep(group: str, suffix: str, others: Sequence[str] = ()) -> Stage:
+    return Stage(f"keep{suffix}_{group}", "predict", ("python", "keep.py", group, suffix, *others), time_limit=60.0,
+                 files={"keep.py": KEEP}, outputs=(f"{CONFIRM_FOLDER}/{group}{suffix}.jsonl",))  # fmt: skip
+
+
+def _groups_in(predictions: Path, groups: Sequence[str]) -> list[str]:
+    """Those of `groups` that have a row."""
+    try:
+        text = predictions.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [group for group in groups if f'"{group}/' in text]
 
 
 def choose_task(config: HpoConfig, context: ScenarioContext) -> Task:

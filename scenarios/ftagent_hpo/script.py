@@ -56,6 +56,9 @@ class ScriptTask:
     """See the module; implements `Task`."""
 
     name = "script"
+    confirm_seeds = 2
+    """With the first three pairs in all: the fewest that a paired t test makes something of."""
+    tests_seeds = True
 
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:
         """Raises RequestError, one line: a fault of the script, its space, or `-o`."""

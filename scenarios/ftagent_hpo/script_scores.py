@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftagent.core.errors import ScoreUnavailable
-from ftagent.core.statistics import score_of
+from ftagent.core.statistics import repeated_score, trained_score
 from ftagent.core.types import Direction, Score
 from ftagent_hpo.trials import adjustments, notes_of
 
@@ -33,8 +33,11 @@ def score_rows(path: Path, metric: str, direction: Direction, groups: Sequence[s
         values = _values(runs, metric, script)
         outcomes |= _outcomes(runs, group, metric, values)
         kept += runs
-    samples = 1 if kept[0].get("outcomes") is None else len(kept) // len(groups)
-    score = score_of(metric, outcomes, direction=direction, samples=samples, details=_details(kept))
+    # Without items to compare on, a training is the unit, and its noise shows only between seeds.
+    scored = trained_score if all(row.get("outcomes") is None for row in kept) else repeated_score
+    score = scored(metric, outcomes, direction=direction, details=_details(kept))
+    if scored is repeated_score:
+        score = replace(score, samples=len(kept))
     changes: dict[str, tuple[float, float]] = {}
     for row in kept:
         changes |= adjustments(row.get("adjusted") or {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -31,7 +31,9 @@ class AgentSettings(BaseModel):
     rungs: int = Field(3, ge=1, le=10, description="early stopping: how often a trial is looked at")
     objectives: tuple[Objective, ...] = Field((), description="besides the metric: names, or name: minimize|maximize")
     constraints: tuple[Constraint, ...] = Field((), description="name: the most that a recommended one may have")
-    confirm_seeds: int = Field(1, ge=0, le=20, description="repeated seeds for what is within noise of the best")
+    confirm_seeds: Annotated[int, Field(ge=0, le=20)] | Literal["auto"] = Field(
+        "auto", description="repeated seeds for what is within noise of the best; auto: what the task needs"
+    )
     protected_keys: tuple[str, ...] = Field((), description="keys that nobody may change")
 
     @field_validator("priority_keys", "protected_keys", mode="before")

@@ -40,6 +40,8 @@ class StsbTask:
     """See the module."""
 
     name = "stsb"
+    confirm_seeds = 1
+    tests_seeds = False
     metric = METRIC
     direction: Direction = "maximize"
     live_metric = "spearman"

@@ -39,6 +39,10 @@ class Task(Protocol):
     seed: int
     """Of the first training; repeated ones have the numbers after it."""
     space: tuple[Parameter, ...]
+    confirm_seeds: int
+    """Repeated trainings where the user does not say how many."""
+    tests_seeds: bool
+    """Whether the sealed test is measured with the repeated trainings too: where a training may be the unit."""
 
     def describe(self) -> Described: ...
 

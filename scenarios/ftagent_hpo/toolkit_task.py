@@ -38,6 +38,8 @@ class ToolkitTask:
     """See the module; implements `Task`."""
 
     name = "toolkit"
+    confirm_seeds = 1
+    tests_seeds = False
     model_folder = MODEL_FOLDER
 
     def __init__(self, config: HpoConfig, context: ScenarioContext) -> None:

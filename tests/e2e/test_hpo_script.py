@@ -167,6 +167,7 @@ def test_a_resumed_run_reads_the_script_that_it_began_with(tmp_path: Path, ftage
     done = subprocess.run([*FTAGENT, "resume", str(tmp_path / "log/x"), "--loop-n", "2"], cwd=elsewhere,
                           capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "the sealed test has no score: space.yaml names no metric.test, so nothing is sealed" in done.stderr
     assert [len(e["stages"]) >= 2 for e in shown(ftagent)] == [True, True]
 
 

@@ -30,6 +30,8 @@ def _against(score: Score, other: Score | None, name: str) -> str:
         return ""
     test = compare(other, score)
     start = f"{score.metric} {score.value:.4f} against {other.value:.4f} of {name}"
+    if score.statistic == "runs" and test.n == 1:
+        return f"{start}: one training each, so the noise is unknown"
     if score.statistic != "mean":  # outcomes are predictions: none of them is won
         return f"{start} ({test.name}, p = {test.p_value:.3g})"
     sign = 1.0 if score.direction == "maximize" else -1.0

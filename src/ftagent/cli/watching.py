@@ -106,4 +106,6 @@ def _value(score: dict[str, Any] | None) -> str:
     if not score:
         return "missing"
     low, high = score["ci95"]
+    if score["n"] == 1 and low == high:
+        return f"{score['value']:.3f} (n 1)"
     return f"{score['value']:.3f} ({low:.3f} to {high:.3f}, n {score['n']})"

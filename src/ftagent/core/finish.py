@@ -101,7 +101,7 @@ class Finish:
         for candidate in wanted:
             _, failure = await self._executor.score(candidate, "test")
             if failure:
-                self._session.observer.note(f"the sealed test has no score: {failure}")
+                self._session.observer.note(f"the sealed test has no score: {failure.removeprefix('no score: ')}")
 
     def _claim(self, best: int | None) -> events.Selected:
         """The statistical decision: a paired test against the baseline, corrected for every look."""
@@ -114,8 +114,9 @@ class Finish:
             tried = sum(split in e.scores for e in state.experiments)
             baseline, score = state.baseline_scores[split], experiment.scores[split]
             test = compare(baseline, score, comparisons=tried, seed=state.created.seed if state.created else 0)
+            unit = f"trainings, {split}" if score.statistic == "runs" else f"{split} items"
             reason = (
-                f"{test.name} on {test.n} {split} items: difference {test.difference:+.4f}, "
+                f"{test.name} on {test.n} {unit}: difference {test.difference:+.4f}, "
                 f"p = {test.p_value:.3g}, corrected for {tried} comparison{'s' if tried != 1 else ''}"
             )
             return events.Selected(best, test.verdict, split, test.p_value, tried, reason)

@@ -28,7 +28,8 @@ class Constraint:
 class Halving:
     """Successive halving on live metrics (Jamieson and Talwalkar 2016; asynchronous as in Li et al. 2020).
 
-    A trial is stopped at a rung where its metric is not among the best 1/`reduction` seen there.
+    A trial is stopped at a rung where its metric is not among the best 1/`reduction` seen there, and it is farther
+    behind the best trial than one that still overtook another ever was (ftagent.search.halving).
     """
 
     metric: str

@@ -25,6 +25,8 @@ def score_text(score: Score | None, items: bool = False) -> str:
     if score is None:
         return "missing"
     low, high = score.ci95
+    if score.n == 1 and low == high:  # nothing is known of its noise
+        return f"{number(score.value)} (n 1)"
     count = f", n {score.n}" if items else ""
     return f"{number(score.value)} ({number(low)} to {number(high)}{count})"
 

@@ -20,6 +20,9 @@ _ERFC = (
 )  # fmt: skip
 
 
+_LEAST = -50.0
+
+
 def log_improvement(mean: Array, deviation: Array, best: Array) -> Array:
     """log E max(0, f - best) for f normal."""
     import numpy as np
@@ -44,12 +47,18 @@ def normal_below(z: Array) -> Array:
     return result
 
 
-def average_improvement(process: Process, places: Array, incumbents: Array) -> Array:
-    """log of the expected improvement over the best of `incumbents` (points), averaged over hyperparameters."""
+def average_improvement(process: Process, places: Array, incumbents: Array, cautious: bool) -> Array:
+    """log of the expected improvement over the best of `incumbents` (points), averaged over hyperparameters.
+
+    Cautiously it is the average of the logarithms: one draw that expects wonders far away does not outvote the others.
+    """
     import numpy as np
 
     best = process.predict(incumbents)[0].max(axis=1, keepdims=True)
     logs = log_improvement(*process.predict(places), best)
-    top = logs.max(axis=0)
-    result: Array = top + np.log(np.exp(logs - top).mean(axis=0))
-    return result
+    if cautious:
+        average: Array = np.maximum(logs, _LEAST).mean(axis=0)
+    else:
+        top = logs.max(axis=0)
+        average = top + np.log(np.exp(logs - top).mean(axis=0))
+    return average

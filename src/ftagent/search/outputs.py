@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 from ftagent.core.types import Direction
@@ -15,6 +14,10 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Array = npt.NDArray[np.float64]
+
+
+_UNIT = 0.25
+"""The distance to the best within which distances count as they are: that of the best quarter."""
 
 
 def finished(trial: Trial) -> bool:
@@ -57,38 +60,37 @@ def at(curve: Sequence[tuple[int, float]], step: int) -> float | None:
 
 
 def learnable(trials: Sequence[Trial], direction: Direction) -> Array:
-    """One number for each trial, the best near 1 to 2, the median at 0, the worst not much below -2.
+    """One number for each trial, larger is better, standardised.
 
-    Feasible before infeasible before failed (Deb 2000). Above the median distances count, below only ranks do, as in
-    the half-rank warping of Vizier (Song et al. 2024): how bad a bad configuration is tells nothing about the best.
+    The distance to the best counts by its logarithm (as the log warping of Vizier, Song et al. 2024): how bad a bad
+    configuration is tells little about the best. Feasible before infeasible (Deb 2000) before failed.
     """
     import numpy as np
 
-    raw = np.full(len(trials), -np.inf)
-    for index, trial in enumerate(trials):
-        if trial.violation <= 0:
-            if finished(trial):
-                raw[index] = signed(trial, direction)
-            elif trial.stopped and (value := expected(trial, trials, direction)) is not None:
-                raw[index] = value
-    known = np.isfinite(raw)
-    order = [
-        (bool(known[i]), float(raw[i]) if known[i] else -t.violation, t.violation > 0) for i, t in enumerate(trials)
-    ]
-    values = np.array([value if good else math.nan for good, value, _ in order])
-    if not known.any():
-        return np.zeros(len(trials))
-    median, best = float(np.median(values[known])), float(values[known].max())
-    above = values[known & (values >= median)] - median
-    scale = math.sqrt(float(np.mean(np.square(above)))) if best > median else 1.0
-    distinct = sorted(
-        {(good, value if good or bad else -math.inf) for good, value, bad in order if not (good and value >= median)}
-    )
-    result = np.zeros(len(trials))
-    for index, (good, value, bad) in enumerate(order):
-        if good and value >= median:
-            result[index] = (value - median) / scale
-        else:
-            rank = distinct.index((good, value if good or bad else -math.inf))
-            result[index] = NormalDist().inv_cdf(0.5 * (rank + 0.5) / len(distinct))
-    return result
+    known = np.array([_known(trial, trials, direction) for trial in trials])
+    good = np.isfinite(known)
+    if not good.any():
+        return np.array([-trial.violation if trial.violation > 0 else 0.0 for trial in trials])
+    gaps = known[good].max() - known
+    unit = float(np.quantile(gaps[good & (gaps > 0)], _UNIT)) if (gaps[good] > 0).any() else 1.0
+    result = -np.log1p(gaps / unit)
+    floor = float(result[good].min())
+    bad = sorted({_badness(trial) for trial, fine in zip(trials, good, strict=True) if not fine})
+    for index in range(len(trials)):
+        if not good[index]:
+            result[index] = floor - (1 + bad.index(_badness(trials[index]))) / len(bad)
+    spread = float(result.std())
+    standardised: Array = (result - result.mean()) / (spread if spread > 0 else 1.0)
+    return standardised
+
+
+def _known(trial: Trial, trials: Sequence[Trial], direction: Direction) -> float:
+    """Larger is better; NaN for a failure and for what breaks a constraint."""
+    if trial.violation > 0:
+        return math.nan
+    value = signed(trial, direction) if finished(trial) else expected(trial, trials, direction)
+    return math.nan if value is None else value
+
+
+def _badness(trial: Trial) -> float:
+    return trial.violation if trial.violation > 0 else math.inf

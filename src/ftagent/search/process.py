@@ -31,7 +31,7 @@ class Prior:
     length_spread: float = 0.8
     amplitude: float = 1.0
     amplitude_spread: float = 0.4
-    noise: float = 0.1
+    noise: float = 0.2
     noise_spread: float = 1.0
     mean_spread: float = 0.5
     """Of the constant mean, around 0."""

@@ -17,7 +17,7 @@ _GOLDEN = 0.381966
 _STEP = 0.25
 """Length of the first step, as a share of the range."""
 _CLIFF = 6.0
-"""Where one side falls so many times more than the other, a parabola would be drawn by the worse side alone."""
+"""How many times more than the other one side may seem to fall: behind a cliff the parabola would heed nothing else."""
 _NEAR = 0.08
 _FINE = 2
 
@@ -140,11 +140,12 @@ def _next_place(line: Mapping[float, float], taken: set[float], rounds_left: int
 
 
 def _inside(line: Mapping[float, float], top: float, below: float, above: float) -> float:
-    """Between `below` and `above`: the top of the parabola, the golden section of the longer side where it misleads."""
+    """Between `below` and `above`: the top of the parabola, or the golden section of the longer side."""
     section = top + _GOLDEN * ((above if above - top >= top - below else below) - top)
     fall_below, fall_above = (line[top] - line.get(place, -math.inf) for place in (below, above))
-    if not (0 < fall_below < _CLIFF * fall_above and 0 < fall_above < _CLIFF * fall_below):
+    if not (0 < fall_below < math.inf and 0 < fall_above < math.inf):
         return section
+    fall_below, fall_above = min(fall_below, _CLIFF * fall_above), min(fall_above, _CLIFF * fall_below)
     left, right = top - below, above - top
     vertex = top + 0.5 * (right**2 * fall_below - left**2 * fall_above) / (right * fall_below + left * fall_above)
     # A vertex beside the best tells nothing new.

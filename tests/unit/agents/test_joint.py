@@ -58,9 +58,9 @@ async def test_each_sampler_stays_in_the_space_and_repeats_itself_from_the_trace
     assert other.experiments[0].hypothesis.params != found[0].params
 
 
-@pytest.mark.parametrize(("sampler", "loops"), [("auto", 20), ("tpe", 20), ("gp", 20), ("cmaes", 40)])
+@pytest.mark.parametrize(("sampler", "loops"), [("auto", 20), ("tpe", 20), ("gp", 16), ("cmaes", 60)])
 async def test_a_sampler_learns_from_the_trials(brief: Brief, sampler: str, loops: int) -> None:
-    """Its last ten points are better than random ones are on average."""
+    """Of its last ten points, at least four are among the best fifth of the space."""
     space = tuple(replace(p, default=5e-4) if p.name == "rate" else p for p in SPACE if p.name in ("rate", "batch"))
 
     def steep(params: Mapping[str, Any]) -> float:
@@ -71,8 +71,8 @@ async def test_a_sampler_learns_from_the_trials(brief: Brief, sampler: str, loop
     trace = await play(JointAgent(plan), tuning, loops, steep, start_of(tuning, steep))
     late = [steep(experiment.hypothesis.params) for experiment in trace.experiments[-10:]]
     rates = [10 ** (-6 + 3 * i / 99) for i in range(100)]
-    average = sum(steep({"rate": rate, "batch": batch}) for rate in rates for batch in range(1, 9)) / 800
-    assert sum(late) / len(late) > average + 0.1
+    everywhere = sorted(steep({"rate": rate, "batch": batch}) for rate in rates for batch in range(1, 9))
+    assert sum(value > everywhere[640] for value in late) >= 4
 
 
 async def test_the_hypothesis_says_what_changes_and_on_what_evidence(brief: Brief) -> None:
@@ -302,10 +302,10 @@ async def test_the_rules_for_stopping_early_are_among_the_files(agent: Univariat
     document = json.loads(files["rules/stopping.json"])
     assert set(document) == {"metric", "direction", "rungs", "rule"}
     assert (document["metric"], document["direction"]) == ("accuracy", "maximize")
-    assert [rung["step"] for rung in document["rungs"]] == [25, 50]
+    assert [rung["step"] for rung in document["rungs"]] == [30, 50]
     best = CURVES[-1].curve[4][1]
     assert 0 < document["rungs"][1]["needs"] <= best
-    assert "its accuracy is among the best 1/2 of the trials seen there" in document["rule"]
+    assert "its accuracy is not among the best 1/2 of the trials seen there" in document["rule"]
     assert files["params.json"] == repr(DEFAULTS)
     assert set(await agent.code(brief_of(BRIEF, SearchPlan()), Trace(0, 0, "maximize", None), hypothesis)) == {
         "params.json"

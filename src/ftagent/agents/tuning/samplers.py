@@ -67,13 +67,20 @@ def _untried(
     space: Sequence[Parameter], tried: Sequence[dict[str, Any]], repeated: dict[str, Any], seed: str
 ) -> dict[str, Any] | None:
     """Any of the configurations that are left of a small space, None where none is; `repeated` of a large one."""
-    axes = [Axis(parameter) for parameter in space]
-    if math.prod(axis.size for axis in axes) > _MOST_LISTED:
+    if math.prod(Axis(parameter).size for parameter in space) > _MOST_LISTED:
         return repeated
-    values = [[axis.value(place) for place in axis.grid()] for axis in axes]
+    values = [_values(parameter) for parameter in space]
     names = [parameter.name for parameter in space]
     left = [made for one in itertools.product(*values) if (made := dict(zip(names, one, strict=True))) not in tried]
     return random.Random(seed).choice(left) if left else None
+
+
+def _values(parameter: Parameter) -> Sequence[Any]:
+    """All of a parameter that has few; a float that has one."""
+    if parameter.kind == "choice":
+        return parameter.choices
+    low, high = parameter.low or 0.0, parameter.high or 0.0
+    return range(math.ceil(low), math.floor(high) + 1) if parameter.kind == "int" else [low]
 
 
 def _own(

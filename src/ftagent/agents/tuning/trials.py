@@ -90,10 +90,10 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
     rungs = halving.stopping(trials, trace.direction, plan.halving.reduction, plan.halving.rungs)
     live = plan.halving.metric.removeprefix("-")  # a minus: its negative, which runs as the metric does
     rule = (
-        f"a trial goes on after a rung's step only while its {live} is among the best "
-        f"1/{plan.halving.reduction:g} of the trials seen there, or as good as that of the best trial was"
+        f"a trial is stopped at a rung's step where its {live} is not among the best 1/{plan.halving.reduction:g} of "
+        "the trials seen there, and farther behind that of the best trial than one ever was that still overtook another"
         if rungs
-        else "no trial is stopped: none was finished whose live metric could be compared"
+        else "no trial is stopped: too few were finished whose live metric could be compared"
     )
     document = {
         "metric": plan.halving.metric,

@@ -61,5 +61,7 @@ def _cell(key: str, value: Any) -> str:
         return "-"
     if isinstance(value, dict):
         low, high = value["ci95"]
+        if value["n"] == 1 and low == high:
+            return f"{number(value['value'])} (n 1)"
         return f"{number(value['value'])} ({number(low)} to {number(high)}, n {value['n']})"
     return clock(value) if key == "seconds" else str(value)

@@ -205,6 +205,8 @@ def _scores(state: State) -> Iterator[tuple[str, Text]]:
 
 def _apart(score: Score, base: Score) -> str:
     low, high = (base, score) if base.value <= score.value else (score, base)
+    if score.statistic == "runs" and min(score.n, base.n) == 1:
+        return f"{score.value - base.value:+.3f}, noise unknown"
     overlap = "intervals overlap" if low.ci95[1] >= high.ci95[0] else "intervals apart"
     return f"{score.value - base.value:+.3f}, {overlap}"
 

@@ -65,8 +65,10 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "priority": ("Priority parameters: {keys}.", "优先调节的参数：{keys}。"),
     "because": ("Why these: {why}", "选择理由：{why}"),
     "halving_rule": (
-        "Early stopping: at {rungs} rungs a trial goes on only while its {metric} is among the best 1/{reduction}.",
-        "提前终止：共设 {rungs} 个检查点；仅当 {metric} 处于该检查点前 1/{reduction} 时，试验才会继续。"),
+        "Early stopping: at {rungs} rungs a trial ends where its {metric} is not among the best 1/{reduction} and "
+        "farther behind the best than any that still overtook another.",
+        "提前终止：共设 {rungs} 个检查点；若 {metric} 不在前 1/{reduction}，"
+        "且落后最佳试验的幅度大于任何曾反超的试验，则终止。"),
     "intervals": ("{metric} with 95 % intervals; {direction} is better.",
                   "{metric}，附 95% 置信区间；数值{direction}越好。"),
     "direction_maximize": ("higher", "越大"),
@@ -183,6 +185,8 @@ class Words:
         if score is None:
             return self("missing")
         low, high = score.ci95
+        if score.n == 1 and low == high:
+            return f"{number(score.value)} (n 1)"
         return self("interval", value=number(score.value), low=number(low), high=number(high))
 
     def sentences(self, *parts: str) -> str:
