@@ -46,6 +46,7 @@ def test_the_script_of_the_guide_is_tuned_with_early_stops(tmp_path: Path, ftage
     assert any(row["step"] == rung["step"] and row["accuracy"] < rung["needs"] for row in rows for rung in rungs)
     # What the sealed test is scored by stays out of what steers the search.
     assert "test_accuracy" not in (loop.parent / "Loop_0/running/validation.json").read_text()
+    assert ftagent("replay", "x")[-1]["equal"]
 
 
 SPACE = """\
