@@ -10,10 +10,13 @@ import pytest
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.agents.search import SearchAgent
 from ftagent.core.engine import EngineOptions
+from ftagent.core.errors import ScoreUnavailable
 from ftagent.core.events import Limits, Place
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.state import State
-from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Trace
+from ftagent.core.statistics import trained_score
+from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Score, Split, Trace
+from ftagent_noop.scenario import NoopScenario
 from support import ACTS, drive, noop, story
 
 
@@ -281,3 +284,38 @@ def test_a_control_measures_nothing_again_and_keeps_nothing(tmp_path: Path) -> N
     assert state.test_openings == 0
     assert {split for item in state.experiments for split in item.scores} == {"validation"}
     assert not (tmp_path / "run/best").exists()
+
+
+class Trainings(NoopScenario):
+    """Tells one number a training. The first is luck on whatever it is measured with; `repeats` are trained again."""
+
+    gains = (0.9, 1.0, 1.15)
+    repeats = 3
+
+    async def score(self, predictions: Path, split: Split) -> Score:
+        trained = predictions.is_file() or (predictions / "params.json").is_file()
+        again = {f"seed{n}/run0": n + trained * self.gains[n - 1] for n in range(1, self.repeats + 1)}
+        runs = {"seed0/run0": 3.0 * trained} | again
+        if split == "confirm" and not again:
+            raise ScoreUnavailable("nothing is trained again")
+        return trained_score(
+            "gain", {"validation": {"seed0/run0": runs["seed0/run0"]}, "confirm": again}.get(split, runs)
+        )
+
+
+def test_a_training_that_chose_a_candidate_does_not_prove_it(tmp_path: Path) -> None:
+    drive(tmp_path / "run", Trainings(noop(tmp_path).options, noop(tmp_path).context), limits=Limits(loop_n=1))
+    selected = RunFolder(tmp_path / "run").state().selected
+    assert selected is not None
+    assert selected.verdict == "improved"
+    assert selected.reason.startswith("paired t on 3 trainings, test: difference +1.0167")
+
+
+def test_trainings_that_all_chose_the_candidate_prove_nothing(tmp_path: Path) -> None:
+    scenario = Trainings(noop(tmp_path).options, noop(tmp_path).context)
+    scenario.repeats = 0
+    drive(tmp_path / "run", scenario, limits=Limits(loop_n=1))
+    selected = RunFolder(tmp_path / "run").state().selected
+    assert selected is not None
+    assert (selected.loop, selected.verdict, selected.p_value) == (0, "tie", None)
+    assert "no training was tested but those that the candidate was chosen by" in selected.reason
