@@ -75,6 +75,10 @@ class Finish:
         Where trainings are the items, only trainings that chose nothing can prove a lead: those of `confirm`.
         """
         best = self._session.state.experiments[near[0]].validation if near else None
+        if policy.excess(
+            self._options.policy.constraints, policy.measured(baseline, self._session.state.baseline_stages)
+        ):
+            return None  # it may not be recommended
         if baseline is None or best is None or best.statistic == "runs" or policy.within_noise(baseline, best):
             return baseline
         ahead = best.value > baseline.value if best.direction == "maximize" else best.value < baseline.value
@@ -118,7 +122,7 @@ class Finish:
             baseline, score = state.baseline_scores[split], experiment.scores[split]
             if score.statistic == "runs" and split == "test":
                 tried = sum(not e.scores.keys().isdisjoint(("confirm", "test")) for e in state.experiments)
-                fresh = _fresh(score, experiment.validation)
+                fresh = _fresh(score, baseline, experiment.validation)
                 if fresh is None:
                     told = "no training was tested but those that the candidate was chosen by"
                     return events.Selected(best, "tie", split, None, tried, told)
@@ -164,13 +168,14 @@ def _pooled(scores: dict[Split, Score]) -> Score:
     return pooled(score, scores["confirm"]) if "confirm" in scores else score
 
 
-def _fresh(test: Score, validation: Score | None) -> Score | None:
-    """`test` without the trainings whose validation chose the candidate among all; None where nothing is left.
+def _fresh(test: Score, baseline: Score, validation: Score | None) -> Score | None:
+    """`test` without the trainings whose validation chose the candidate among all; None where the baseline has none of
+    the others.
 
     A training's luck shows in its test value too: the luckiest of many trainings is lucky there as well.
     """
     chosen_by = validation.outcomes if validation is not None else {}
-    left = {run: value for run, value in test.outcomes.items() if run not in chosen_by}
+    left = {run: value for run, value in test.outcomes.items() if run in baseline.outcomes and run not in chosen_by}
     return trained_score(test.metric, left, direction=test.direction) if left else None
 
 
