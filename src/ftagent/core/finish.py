@@ -101,7 +101,7 @@ class Finish:
         for candidate in wanted:
             _, failure = await self._executor.score(candidate, "test")
             if failure:
-                self._session.observer.note(f"the sealed test has no score: {failure}")
+                self._session.observer.note(f"the sealed test has no score: {failure.removeprefix('no score: ')}")
 
     def _claim(self, best: int | None) -> events.Selected:
         """The statistical decision: a paired test against the baseline, corrected for every look."""

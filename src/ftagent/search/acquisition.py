@@ -47,18 +47,14 @@ def normal_below(z: Array) -> Array:
     return result
 
 
-def average_improvement(process: Process, places: Array, incumbents: Array, cautious: bool) -> Array:
+def average_improvement(process: Process, places: Array, incumbents: Array) -> Array:
     """log of the expected improvement over the best of `incumbents` (points), averaged over hyperparameters.
 
-    Cautiously it is the average of the logarithms: one draw that expects wonders far away does not outvote the others.
+    The average is that of the logarithms: one draw that expects wonders far away does not outvote the others.
     """
     import numpy as np
 
     best = process.predict(incumbents)[0].max(axis=1, keepdims=True)
-    logs = log_improvement(*process.predict(places), best)
-    if cautious:
-        average: Array = np.maximum(logs, _LEAST).mean(axis=0)
-    else:
-        top = logs.max(axis=0)
-        average = top + np.log(np.exp(logs - top).mean(axis=0))
+    logs = np.maximum(log_improvement(*process.predict(places), best), _LEAST)
+    average: Array = logs.mean(axis=0)
     return average

@@ -105,7 +105,7 @@ def _by_model(
     places = np.concatenate(levels)
     finer = np.repeat(np.arange(len(levels)), [len(level) for level in levels])
     repeated = np.concatenate([repeats(cube, level, tried, index) for index, level in enumerate(levels)])
-    scores = average_improvement(process, places, seen, cautious=len(tried) % 3 == 1)
+    scores = average_improvement(process, places, seen)
     scores -= _PATIENCE * finer + 1e6 * repeated
     if len(tried) % 3 == 2:
         scores -= 1e3 * ~_turns(places, best[0], seen)
@@ -129,7 +129,7 @@ def _turns(places: Array, best: Array, seen: Array) -> npt.NDArray[np.bool_]:
 
 def _levels(trials: int) -> int:
     """Grids to look at: only the coarse one at first."""
-    return 1 + (trials >= 12) + (trials >= 40)
+    return 1 + (trials >= 20) + (trials >= 60)
 
 
 def _fit(cube: Cube, places: Array, values: Array, rng: np.random.Generator) -> Process:

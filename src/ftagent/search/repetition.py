@@ -21,15 +21,16 @@ def repeats(cube: Cube, places: Array, tried: Array, level: int) -> Flags:
     """Which of `places` (on the grid of `level`) are a tried point, or would become one.
 
     Whoever trains may round what it is told (a batch size to a multiple of 8). Then trials hold the same point twice,
-    although it was not asked for twice: around such points, values that no trial ever had count as the nearest that
-    one had.
+    although it was not asked for twice: around such a point, values that no trial ever had count as the nearest that
+    one had, the farther off the more often it came back.
     """
     import numpy as np
 
     same: Flags = within(places, tried, _SAME * steps(cube, level))
     points, counts = np.unique(tried, axis=0, return_counts=True)
-    if (counts > 1).any():
-        same = np.logical_or(same, within(rounding(cube, places, tried), points[counts > 1], 1e-9))
+    for times in range(2, int(counts.max()) + 1):
+        rounded = rounding(places, tried, (times - 1.0) * steps(cube, 0))
+        same = np.logical_or(same, within(rounded, points[counts >= times], 1e-9))
     return same
 
 
@@ -42,16 +43,16 @@ def within(places: Array, points: Array, reach: Array | float) -> Flags:
     return result
 
 
-def rounding(cube: Cube, places: Array, tried: Array) -> Array:
-    """`places`, each coordinate moved to the nearest one that was tried, where that is not more than a step away."""
+def rounding(places: Array, tried: Array, reach: Array) -> Array:
+    """`places`, each coordinate moved to the nearest one that was tried, where that is within `reach` (dimensions,)."""
     import numpy as np
 
     moved = places.copy()
-    for index, step in enumerate(steps(cube, 0)):
-        known = np.unique(tried[:, index])
+    for index, far in enumerate(reach):
         # Between two equally near ones the upper one: whichever it is, the other remains to be tried.
-        nearest = known[::-1][np.abs(places[:, index, None] - known[::-1]).argmin(axis=1)]
-        close = np.abs(nearest - places[:, index]) <= step * 1.001 if step > 0 else np.zeros(len(places), bool)
+        known = np.unique(tried[:, index])[::-1]
+        nearest = known[np.abs(places[:, index, None] - known).argmin(axis=1)]
+        close = np.abs(nearest - places[:, index]) <= far * 1.001
         moved[:, index] = np.where(close, nearest, places[:, index])
     return moved
 

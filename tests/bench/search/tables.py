@@ -77,8 +77,8 @@ def choice(name: str, default: Any, values: Sequence[Any]) -> Axis:
     return Parameter(name, "choice", default, choices=tuple(values)), tuple(values)
 
 
-def spec(name: str, metric: str, direction: Direction, axes: Sequence[Axis], last: tuple[str, ...] = ()) -> Spec:
-    return Spec(name, metric, direction, tuple(p for p, _ in axes), {p.name: values for p, values in axes}, last)
+def spec(name: str, metric: str, direction: Direction, axes: Sequence[Axis], **further: Any) -> Spec:
+    return Spec(name, metric, direction, tuple(p for p, _ in axes), {p.name: values for p, values in axes}, **further)
 
 
 LIGHTGBM = spec(
@@ -103,12 +103,13 @@ STSB = spec(
     last=("warmup_ratio", "batch_size"),
 )  # fmt: skip
 LORA = spec(
-    "lora", "token_accuracy", "maximize",
+    "lora", "log_likelihood", "maximize",
     [
-        number("learning_rate", 2e-4, [2e-5, 6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2, 6e-2], log=True),
-        number("rank", 8, [2, 4, 8, 16, 32], log=True),
-        number("batch_size", 8, [4, 8, 16, 32], log=True),
+        number("learning_rate", 2e-4, [6e-5, 2e-4, 6e-4, 2e-3, 6e-3, 2e-2, 6e-2], log=True),
+        number("rank", 8, [2, 8, 32], log=True),
+        number("batch_size", 8, [4, 8, 16], log=True),
     ],
+    seeds=(0, 1),
 )  # fmt: skip
 SPECS: dict[str, Spec] = {one.name: one for one in (STSB, LIGHTGBM, LORA)}
 

@@ -21,7 +21,6 @@ def told(brief: Brief, seconds: float, direction: Direction = "maximize") -> tup
     score = scored(tuning, 0.7)
     stage = StageRecord("full", None, 0, Execution("train", "ok", seconds))
     one = Experiment(0, Hypothesis("x", "y"), stages=(stage,), scores={"validation": score})
-    tuning = replace(brief_of(brief, PLAN), direction=direction)
     trace = Trace(1, 0, direction, scored(tuning, 0.6), (one,))
     found = reflect(tuning, trace, one, Outcome(score, "", "reject", "for a reason"))
     return found.next, found.observations

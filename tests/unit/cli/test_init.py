@@ -116,6 +116,23 @@ def test_none_needs_no_file(ftagent: CommandLine, tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == "CHAT_MODEL=\n"
 
 
+def test_hpo_gets_its_file_and_an_edited_one_stays(ftagent: CommandLine, tmp_path: Path) -> None:
+    words = ["init", "--provider", "none", "--scenario", "hpo"]
+    answer = ftagent(*words)
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1] == "next: ftagent run --scenario hpo --dry-run"
+    path = tmp_path / "hpo.yaml"
+    assert list(tmp_path.iterdir()) == [path]
+    text = path.read_text()
+    assert "TUNABLE_KEYS:" in text
+    assert "stays as it is\n" in ftagent(*words).out
+    path.write_text("TUNABLE_KEYS: [LOSS]\n")
+    assert "hpo.yaml is there already and stays as it is; --force replaces it" in ftagent(*words).out
+    assert path.read_text() == "TUNABLE_KEYS: [LOSS]\n"
+    assert ftagent(*words, "--force").code == 0
+    assert path.read_text() == text
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -130,8 +147,8 @@ def test_none_needs_no_file(ftagent: CommandLine, tmp_path: Path) -> None:
         (["--provider", "azure", "--base-url", "http://x", "--key-from-env", "MY_KEY"], "needs --model"),
         (["--provider", "local", "--base-url", "http://127.0.0.1:1/v1"], "needs --model; the server named none"),
         (["--provider", "openai", "--model", " ", "--key-from-env", "MY_KEY"], "--model is empty"),
-        (["--provider", "none", "--scenario", "hpo"], "comes with a later version"),
-        (["--provider", "none", "--scenario", "llmm"], "not installed; valid: llm, noop"),
+        (["--provider", "none", "--scenario", "tabular"], "comes with a later version"),
+        (["--provider", "none", "--scenario", "llmm"], "not installed; valid: hpo, llm, noop"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_changes_nothing(

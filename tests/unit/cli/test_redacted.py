@@ -12,6 +12,7 @@ from ftagent.app import Result
 from ftagent.cli.common import Common
 from ftagent.cli.watching import watch
 from ftagent.core.observer import Observer
+from ftagent.core.options import Gate
 from ftagent.settings import load
 
 CANARY = "sk-canary-0123456789"
@@ -21,7 +22,8 @@ def test_a_session_prints_no_secret(tmp_path: Path, capsys: pytest.CaptureFixtur
     settings = load(None, {"OPENAI_API_KEY": CANARY}, tmp_path)
     encoded = base64.b64encode(CANARY.encode()).decode()
 
-    def session(observer: Observer) -> Result:
+    def session(observer: Observer, gate: Gate | None) -> Result:
+        assert gate is None  # nobody can be asked here
         observer.note(f"a note with {CANARY}")
         observer.line(0, "train", f"a line with {CANARY}")
         logger.info(f"a log line with {encoded}")

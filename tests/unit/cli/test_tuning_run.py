@@ -166,8 +166,10 @@ def test_an_interrupt_in_a_control_leaves_a_report_and_can_be_resumed(ftagent: C
         [sys.executable, "-m", "ftagent", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
+    seen = ""
     for line in process.stdout:
-        if "controls/random" in line:
+        seen += line
+        if "loop 0 code" in seen.partition("controls/random")[2]:
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)

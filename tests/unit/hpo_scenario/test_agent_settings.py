@@ -1,4 +1,4 @@
-"""AGENT_SETTINGS that name something: objectives and constraints."""
+"""What AGENT_SETTINGS become: objectives, constraints, questions."""
 
 from __future__ import annotations
 
@@ -48,3 +48,8 @@ def test_a_wrong_one_is_one_line(tmp_path: Path, options: dict[str, str], words:
         plan(**options)
     assert words in str(error.value)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("written", "asks"), [("true", True), ("auto", True), ("false", False)])
+def test_interactive_mode_is_the_plans_default(written: str, asks: bool) -> None:
+    assert plan(INTERACTIVE_MODE=written).interactive is asks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import os
@@ -18,13 +19,14 @@ from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable, StoppedEarly
 from ftagent.core.statistics import pooled
 from ftagent.core.types import Candidate, Score, Split, Stage
+from ftagent.environments.choosing import stack_of
 from ftagent_hpo.config import PACKAGED, packaged_text
 from ftagent_hpo.options import HpoOptions
 from ftagent_hpo.scenario import HpoScenario
 
 from .sentences import write_model, write_pairs
 
-TEMPLATES = Path(__file__).parents[3] / "scenarios/ftagent_hpo/templates"
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +195,34 @@ def test_a_trial_that_cannot_win_is_stopped_by_the_rules_of_the_agent(tmp_path: 
     candidate = Candidate(1, {**candidate.files, plan.stopping_file: json.dumps(easy)}, {})
     train(scenario, tmp_path / "v", candidate)
     assert score(scenario, tmp_path / "v", "validation").n == 24
+
+
+def test_images_and_environments_have_what_the_scripts_import(tmp_path: Path, base: Path, pairs: Path) -> None:
+    (stage,) = (scenario := make(tmp_path, base, pairs)).stages(scenario.baseline(), "full")
+    trees = [ast.walk(ast.parse(text)) for name, text in stage.files.items() if name.endswith(".py")]
+    nodes = [node for tree in trees for node in tree]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    needed = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"sentence_model"}
+    assert needed == {"torch", "transformers"}
+    image = "".join((ROOT / "docker/tabular" / name).read_text() for name in ("Dockerfile", "requirements.txt"))
+    conda = (ROOT / "src/ftagent/environments/specs/tabular.yaml").read_text()
+    assert stack_of("hpo") == "tabular"
+    assert all(f"{name}==" in image and f"- {name}>=" in conda for name in needed)
+
+
+def test_a_package_that_an_environment_lacks_is_one_line(tmp_path: Path, base: Path, pairs: Path) -> None:
+    (stage,) = (scenario := make(tmp_path, base, pairs)).stages(scenario.baseline(), "full")
+    for name, text in stage.files.items():
+        (tmp_path / name).write_text(text)
+    command = [sys.executable, "-S", *stage.command[1:]]
+    bare = [word for word in command if word != "-P"]
+    script = (tmp_path / "train_stsb.py").read_text().replace('sys.executable, "-P"', 'sys.executable, "-S", "-P"')
+    (tmp_path / "train_stsb.py").write_text(script)
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(bare, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "this environment lacks the package torch: task stsb needs torch and transformers in it\n"
 
 
 def test_without_repeated_seeds_nothing_is_confirmed(tmp_path: Path, base: Path, pairs: Path) -> None:
