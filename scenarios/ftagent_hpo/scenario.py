@@ -34,12 +34,13 @@ if others:
     text = "".join((kept / f"{name}.jsonl").read_text() for name in others)
     pathlib.Path("predictions.jsonl").write_text(text)
 '''
-GATHER = '''"""Adds what repeated trainings say of the sealed test."""
-import pathlib
+GATHER = '''"""Adds what repeated trainings say of the sealed test; once, however often it runs."""
+import json, pathlib
 
-with open("predictions.jsonl", "a") as predictions:
-    for path in sorted(pathlib.Path("confirm").glob("*_test.jsonl")):
-        predictions.write(path.read_text())
+target = pathlib.Path("predictions.jsonl")
+paths = [target, *sorted(pathlib.Path("confirm").glob("*_test.jsonl"))]
+rows = {json.loads(line)["id"]: line for path in paths for line in path.read_text().splitlines()}
+target.write_text("".join(f"{line}\\n" for line in rows.values()))
 '''
 
 

@@ -10,10 +10,15 @@ import pytest
 from ftagent.agents.scripted import Act, ScriptedAgent
 from ftagent.agents.search import SearchAgent
 from ftagent.core.engine import EngineOptions
+from ftagent.core.errors import ScoreUnavailable
 from ftagent.core.events import Limits, Place
+from ftagent.core.policy import PolicyOptions
 from ftagent.core.run_folder import RunFolder
+from ftagent.core.search_plan import Constraint
 from ftagent.core.state import State
-from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Trace
+from ftagent.core.statistics import trained_score
+from ftagent.core.types import Brief, Feedback, Files, Hypothesis, Score, Split, Trace
+from ftagent_noop.scenario import NoopScenario
 from support import ACTS, drive, noop, story
 
 
@@ -281,3 +286,77 @@ def test_a_control_measures_nothing_again_and_keeps_nothing(tmp_path: Path) -> N
     assert state.test_openings == 0
     assert {split for item in state.experiments for split in item.scores} == {"validation"}
     assert not (tmp_path / "run/best").exists()
+
+
+def is_default(predictions: Path) -> bool:
+    """Whether what is scored is the baseline, which has no parameters."""
+    return not (predictions.is_file() or (predictions / "params.json").is_file())
+
+
+class Trainings(NoopScenario):
+    """Tells one number a training. The first is luck on whatever it is measured with; `repeats` are trained again."""
+
+    gains = (0.9, 1.0, 1.15)
+    repeats = 3
+
+    async def score(self, predictions: Path, split: Split) -> Score:
+        trained = not is_default(predictions)
+        again = {f"seed{n}/run0": n + trained * self.gains[n - 1] for n in range(1, self.repeats + 1)}
+        runs = {"seed0/run0": 3.0 * trained} | again
+        if split == "confirm" and not again:
+            raise ScoreUnavailable("nothing is trained again")
+        return trained_score(
+            "gain", {"validation": {"seed0/run0": runs["seed0/run0"]}, "confirm": again}.get(split, runs)
+        )
+
+
+def test_a_training_that_chose_a_candidate_does_not_prove_it(tmp_path: Path) -> None:
+    drive(tmp_path / "run", Trainings(noop(tmp_path).options, noop(tmp_path).context), limits=Limits(loop_n=1))
+    selected = RunFolder(tmp_path / "run").state().selected
+    assert selected is not None
+    assert selected.verdict == "improved"
+    assert selected.reason.startswith("paired t on 3 trainings, test: difference +1.0167")
+
+
+def test_trainings_that_all_chose_the_candidate_prove_nothing(tmp_path: Path) -> None:
+    scenario = Trainings(noop(tmp_path).options, noop(tmp_path).context)
+    scenario.repeats = 0
+    drive(tmp_path / "run", scenario, limits=Limits(loop_n=1))
+    selected = RunFolder(tmp_path / "run").state().selected
+    assert selected is not None
+    assert (selected.loop, selected.verdict, selected.p_value) == (0, "tie", None)
+    assert "no training was tested but those that the candidate was chosen by" in selected.reason
+
+
+def test_a_baseline_without_the_repeated_trainings_lets_nothing_be_claimed(tmp_path: Path) -> None:
+    class OneDefault(Trainings):
+        async def score(self, predictions: Path, split: Split) -> Score:
+            score = await super().score(predictions, split)
+            default = is_default(predictions)
+            if default and split == "confirm":
+                raise ScoreUnavailable("the default crashed with another seed")
+            return trained_score("gain", {"seed0/run0": 0.0}) if default else score
+
+    drive(tmp_path / "run", OneDefault(noop(tmp_path).options, noop(tmp_path).context), limits=Limits(loop_n=1))
+    state = RunFolder(tmp_path / "run").state()
+    assert state.status == "completed"
+    assert state.selected is not None
+    assert (state.selected.loop, state.selected.verdict) == (0, "tie")
+
+
+def test_a_default_that_exceeds_a_constraint_gives_way_to_what_keeps_it(tmp_path: Path) -> None:
+    class Slow(Trainings):
+        async def score(self, predictions: Path, split: Split) -> Score:
+            score = await super().score(predictions, split)
+            default = is_default(predictions)
+            ahead = {run: value + 9 * default for run, value in score.outcomes.items()}
+            return trained_score("gain", ahead, details={"latency": 9.0 if default else 1.0})
+
+    options = EngineOptions(policy=PolicyOptions(constraints=(Constraint("latency", 2.0),)))
+    scenario = Slow(noop(tmp_path).options, noop(tmp_path).context)
+    drive(tmp_path / "run", scenario, limits=Limits(loop_n=1), options=options)
+    state = RunFolder(tmp_path / "run").state()
+    assert state.experiments[0].feedback is not None
+    assert state.experiments[0].feedback.decision == "accept"
+    assert state.selected is not None
+    assert state.selected.loop == 0

@@ -12,7 +12,7 @@ from ftagent.core.options import EngineOptions
 from ftagent.core.outputs import point, replace_folder
 from ftagent.core.protocols import Scenario
 from ftagent.core.session import Session
-from ftagent.core.statistics import compare, pooled
+from ftagent.core.statistics import compare, pooled, trained_score
 from ftagent.core.types import Brief, Candidate, Score, Split, Status
 from ftagent.core.workspace import Workspace
 
@@ -70,9 +70,16 @@ class Finish:
         return self._best(near, rival is not None)
 
     def _rival(self, near: list[int], baseline: Score | None) -> Score | None:
-        """The baseline, unless it is clearly behind: then it need not be measured again."""
+        """The baseline, unless it is clearly behind: then it need not be measured again.
+
+        Where trainings are the items, only trainings that chose nothing can prove a lead: those of `confirm`.
+        """
         best = self._session.state.experiments[near[0]].validation if near else None
-        if baseline is None or best is None or policy.within_noise(baseline, best):
+        if policy.excess(
+            self._options.policy.constraints, policy.measured(baseline, self._session.state.baseline_stages)
+        ):
+            return None  # it may not be recommended
+        if baseline is None or best is None or best.statistic == "runs" or policy.within_noise(baseline, best):
             return baseline
         ahead = best.value > baseline.value if best.direction == "maximize" else best.value < baseline.value
         return None if ahead else baseline
@@ -114,6 +121,13 @@ class Finish:
             # On the test only those that were tested could be claimed; on validation each scored one could.
             tried = sum(split in e.scores for e in state.experiments)
             baseline, score = state.baseline_scores[split], experiment.scores[split]
+            if score.statistic == "runs" and split == "test":
+                tried = sum(not e.scores.keys().isdisjoint(("confirm", "test")) for e in state.experiments)
+                fresh = _fresh(score, baseline, experiment.validation)
+                if fresh is None:
+                    told = "no training was tested but those that the candidate was chosen by"
+                    return events.Selected(best, "tie", split, None, tried, told)
+                score = fresh
             test = compare(baseline, score, comparisons=tried, seed=state.created.seed if state.created else 0)
             unit = f"trainings, {split}" if score.statistic == "runs" else f"{split} items"
             reason = (
@@ -153,6 +167,17 @@ class Finish:
 def _pooled(scores: dict[Split, Score]) -> Score:
     score = scores["validation"]
     return pooled(score, scores["confirm"]) if "confirm" in scores else score
+
+
+def _fresh(test: Score, baseline: Score, validation: Score | None) -> Score | None:
+    """`test` without the trainings whose validation chose the candidate among all; None where the baseline has none of
+    the others.
+
+    A training's luck shows in its test value too: the luckiest of many trainings is lucky there as well.
+    """
+    chosen_by = validation.outcomes if validation is not None else {}
+    left = {run: value for run, value in test.outcomes.items() if run in baseline.outcomes and run not in chosen_by}
+    return trained_score(test.metric, left, direction=test.direction) if left else None
 
 
 def _by_trust(baseline: Mapping[Split, Score], candidate: Mapping[Split, Score]) -> list[Split]:

@@ -93,7 +93,8 @@ def judge(experiment: Experiment, leader: Experiment | None, trace: Trace, optio
         told = ", ".join(f"{name} is {values[name]:.4g}, at most {limits[name]:.4g} is allowed" for name in over)
         return Outcome(experiment.validation, "", "reject", told)
     rivals = [experiment] if leader is None else [leader, experiment]
-    best = ranking(rivals, trace.baseline, trace.direction)[0]
+    exceeds = excess(options.constraints, measured(trace.baseline, trace.baseline_stages))
+    best = ranking(rivals, None if exceeds else trace.baseline, trace.direction)[0]
     if best == experiment.loop:
         return Outcome(experiment.validation, "", "accept", "best posterior mean so far")
     name = "the baseline" if best is None else f"loop {best}"

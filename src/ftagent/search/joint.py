@@ -133,9 +133,7 @@ def _levels(trials: int) -> int:
 
 
 def _fit(cube: Cube, places: Array, values: Array, rng: np.random.Generator) -> Process:
-    return fit(
-        places, values, _categorical(cube), _DRAWS, rng, Prior(**eval(__import__("os").environ.get("PRIOR", "{}")))
-    )
+    return fit(places, values, _categorical(cube), _DRAWS, rng, Prior())
 
 
 def _categorical(cube: Cube) -> npt.NDArray[np.bool_]:

@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,9 @@ def text_of(value: Any) -> str:
     """A value as a script reads it on its command line or in a variable."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value < 0:
+        # argparse takes -1e-05 for a flag, and -0.00001 for a number.
+        return f"{Decimal(repr(value)):f}"
     return str(value)
 
 

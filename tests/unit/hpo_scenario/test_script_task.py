@@ -15,6 +15,7 @@ from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import RequestError, ScoreUnavailable, StoppedEarly
 from ftagent.core.types import Candidate, Score, Split, Stage
 from ftagent_hpo.config import packaged_text, read_config
+from ftagent_hpo.scenario import GATHER
 from ftagent_hpo.script import CONFIG, ScriptTask
 from ftagent_hpo.script_files import read_script_documents
 from ftagent_hpo.task import FIRST_SEED
@@ -262,3 +263,13 @@ def test_a_script_without_seed_or_test_says_so(tmp_path: Path) -> None:
         made.score(tmp_path, "confirm", ["seed1"])
     with pytest.raises(ScoreUnavailable, match=r"names no metric\.test"):
         made.score(tmp_path, "test", [FIRST_SEED])
+
+
+def test_gathering_again_after_a_crash_counts_no_training_twice(tmp_path: Path) -> None:
+    (tmp_path / "confirm").mkdir()
+    (tmp_path / "confirm/seed1_test.jsonl").write_text('{"id": "seed1/run0", "value": 2}\n')
+    (tmp_path / "predictions.jsonl").write_text('{"id": "seed0/run0", "value": 1}\n')
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", GATHER], cwd=tmp_path, check=True)
+    rows = [json.loads(line)["id"] for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert rows == ["seed0/run0", "seed1/run0"]

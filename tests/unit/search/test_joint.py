@@ -26,6 +26,13 @@ def test_the_same_trials_and_seed_give_the_same_suggestion(seed: int) -> None:
     assert search(quality, 4, seed) != search(quality, 4, seed + 10)
 
 
+def test_no_variable_of_the_environment_changes_a_suggestion(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = search(quality, 7)
+    before = joint.suggest(SPACE, "maximize", trials, 0)
+    monkeypatch.setenv("PRIOR", "print('code of whoever sets a variable')")
+    assert joint.suggest(SPACE, "maximize", trials, 0) == before
+
+
 def test_minimising_is_maximising_the_negative() -> None:
     most = search(quality, 9)
     least = search(lambda params: -quality(params), 9, direction="minimize")

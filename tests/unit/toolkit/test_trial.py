@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -329,3 +330,11 @@ def test_a_bound_of_the_environment_is_met_by_lowering(tmp_path: Path, control_g
     assert (found.end, found.exit_code) == ("ok", 0), lines
     assert json.loads((tmp_path / "adjusted.json").read_text())["mb"]["to"] == 100
     assert "trial: out of memory with mb 400; tried again with mb 200" in lines
+
+
+@pytest.mark.parametrize(("value", "text"), [(-1e-05, "-0.00001"), (-2.5e20, "-250000000000000000000"), (-0.5, "-0.5")])
+def test_argparse_takes_a_small_negative_number_for_a_number(value: float, text: str) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--shift", type=float)
+    assert words("--shift", value) == ["--shift", text]
+    assert parser.parse_args(words("--shift", value)).shift == value
