@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ftagent.core.policy import excess, measured
 from ftagent.core.statistics import compare
 from ftagent.core.types import Brief, Experiment, Feedback, Outcome, Score, Trace
 
@@ -21,6 +22,7 @@ def reflect(brief: Brief, trace: Trace, experiment: Experiment, outcome: Outcome
     observations += outcome.score.notes
     observations += _losses(experiment)
     observations += _errors(outcome.score, parent or trace.baseline)
+    observations += _unknown(brief, experiment, outcome.score)
     advice = _advice(brief, experiment, outcome)
     return Feedback(outcome.decision, outcome.reason, tuple(filter(None, observations)), advice)
 
@@ -76,7 +78,23 @@ def _advice(brief: Brief, experiment: Experiment, outcome: Outcome) -> str:
         return "the loss still falls: a higher learning rate, or easier data, gets further on the same tokens"
     if outcome.decision == "accept":
         return "build on this"
-    return f"this direction does not raise {brief.metric}: leave it"
+    if score is not None and brief.plan and excess(brief.plan.constraints, measured(score, experiment.stages)):
+        return "other values: with these the constraints are not kept"
+    return f"this direction does not {'raise' if brief.direction == 'maximize' else 'lower'} {brief.metric}: leave it"
+
+
+def _unknown(brief: Brief, experiment: Experiment, score: Score) -> list[str]:
+    """Constraints and objectives of the plan that the trial tells no number of."""
+    plan = brief.plan
+    if plan is None:
+        return []
+    known = measured(score, experiment.stages)
+    limits = [
+        f"no {c.name} was measured, so its constraint counts as kept" for c in plan.constraints if c.name not in known
+    ]
+    return limits + [
+        f"no {o.name} was measured, so this objective is unknown" for o in plan.objectives if o.name not in known
+    ]
 
 
 def _failure(experiment: Experiment) -> list[str]:
