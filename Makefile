@@ -50,7 +50,7 @@ test: lint docs $(VENV)/.deepspeed ## lint, documentation and every test but the
 acceptance: install ## the long proofs; results go to docs/
 	$(BIN)/python -m pytest --timeout 7200 tests/acceptance
 
-bench: install ## measure the loop, environments, prompts, training and prediction; the numbers go to docs/performance.md
+bench: install ## measure the loop, environments, prompts, training, search and prediction; the numbers go to docs/performance.md
 	$(BIN)/python tests/bench/bench_loop.py
 	$(BIN)/python tests/bench/bench_local.py
 	$(BIN)/python tests/bench/bench_docker.py
@@ -59,6 +59,7 @@ bench: install ## measure the loop, environments, prompts, training and predicti
 	$(BIN)/python tests/bench/bench_data.py
 	$(BIN)/python tests/bench/bench_mapping.py smollm2-135m
 	$(BIN)/python tests/bench/bench_train.py smollm2-135m
+	$(BIN)/python tests/bench/search/bench_search.py --seeds 30
 	$(BIN)/python -m pip install -q -c constraints.txt lm-eval
 	$(BIN)/python tests/bench/bench_predict.py smollm2-135m
 
