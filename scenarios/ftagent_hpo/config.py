@@ -87,10 +87,10 @@ def unknown(key: str, valid: Collection[str]) -> str:
     return f"no such key; {hint}valid: {', '.join(sorted(valid))}"
 
 
-def in_words(error: ValidationError) -> str:
-    """The first complaint, on one line."""
+def in_words(error: ValidationError, depth: int | None = None) -> str:
+    """The first complaint, on one line; `depth`: how many parts of its place are keys of the file, not steps inside."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"][:depth])
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = first["input"]
@@ -144,7 +144,7 @@ def _settings(layer: Layer, given: Mapping[str, str]) -> tuple[AgentSettings, di
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         place = typed.get(name) or layer.place("AGENT_SETTINGS", name)
-        raise RequestError(f"{place}: AGENT_SETTINGS.{in_words(error)}") from error
+        raise RequestError(f"{place}: AGENT_SETTINGS.{in_words(error, 1)}") from error
 
 
 def packaged_text() -> str:

@@ -31,6 +31,11 @@ class ParameterSpec(BaseModel):
                 raise ValueError("type choice needs choices, a list of values")
             if self.range is not None:
                 raise ValueError("type choice has choices, not a range")
+            twice = [
+                choice for number, choice in enumerate(self.choices) if str(choice) in map(str, self.choices[:number])
+            ]
+            if twice:
+                raise ValueError(f"choice {twice[0]} stands twice")
             return self
         if self.choices:
             raise ValueError(f"type {self.type} has a range, not choices")

@@ -26,6 +26,7 @@ from ftagent.core.types import (
     Split,
     Stage,
 )
+from ftagent.core.workspace import safe_parts
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.yaml_files import parse_value
 from ftagent_hpo.config import HpoConfig
@@ -68,7 +69,7 @@ class ScriptTask:
         self.metric: str = self.model.metric.name
         self.direction: Direction = self.model.metric.direction
         self.live_metric = self.model.metric.live_metric
-        self.model_folder = self.model.output or NO_OUTPUT
+        self.model_folder = "/".join(safe_parts(self.model.output or NO_OUTPUT))
         self.seed = context.seed
         own = self.files.space
         given = config.overrides_for([*(p.name for p in own.parameters), *own.fixed])

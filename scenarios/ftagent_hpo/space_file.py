@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from ftagent.core.errors import RequestError
+from ftagent.core.errors import RequestError, StageRefused
 from ftagent.core.types import Direction, Parameter
+from ftagent.core.workspace import safe_parts
 from ftagent.toolkit.errors import ToolkitError
 from ftagent.toolkit.yaml_files import Layer, parse_layer
 from ftagent_hpo.parameters import ParameterSpec, to_parameter
@@ -216,6 +217,11 @@ def _default(given: Mapping[str, Any]) -> Any:
 def _faults_together(model: SpaceModel, layer: Layer) -> list[str]:
     """What no key shows by itself."""
     faults = []
+    try:
+        if model.output:
+            safe_parts(model.output)
+    except StageRefused as error:
+        faults.append(f"{layer.place('output')}: output: a folder that the script writes: {error}")
     if model.metric.test and model.metric.test == model.metric.name:
         faults.append(f"{layer.place('metric', 'test')}: metric.test: must be another key than metric.name")
     if model.seed is not None and (name := model.seed.name.strip("-=").replace("-", "_")) in model.parameters:

@@ -40,10 +40,20 @@ def load_options(name: str) -> type[BaseModel]:
 def read_documents(request: RunRequest) -> dict[str, str]:
     """The texts that a run is made from, by path as given, where its scenario's options know how to read some.
 
-    Raises RequestError for a file that is missing or does not read.
+    Raises RequestError for a file that is missing or does not read, and for one that nobody would read.
     """
     read = getattr(load_options(request.scenario), "read_documents", None)
-    found: dict[str, str] = read(request.options, request.script, request.space) if read is not None else {}
+    if read is None:
+        for option in ("script", "space"):
+            if getattr(request, option):
+                raise RequestError(f"--{option}: scenario {request.scenario} reads none; --scenario hpo does")
+        return {}
+    if request.script:
+        for option in ("benchmark", "base-model", "dataset"):
+            if getattr(request, {"dataset": "datasets"}.get(option, option.replace("-", "_"))):
+                raise RequestError(f"--{option}: a script has a data set, model and metric of its own; leave out "
+                                   f"--{option} or --script")  # fmt: skip
+    found: dict[str, str] = read(request.options, request.script, request.space)
     return found
 
 

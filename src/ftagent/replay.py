@@ -87,7 +87,7 @@ def _repeat(
     if execute:
         environment = MeasuredAsRecorded(environment, target, history)
     else:
-        environment = RecordedEnvironment(recorded, target, history, created.sealed)
+        environment = RecordedEnvironment(recorded, target, history, created.sealed, scenario.brief().model_folder)
         scenario = WithoutInspection(scenario)
     phases = _phases(history)
     with target.lock():

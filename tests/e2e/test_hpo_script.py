@@ -42,6 +42,7 @@ def test_the_script_of_the_guide_is_tuned(tmp_path: Path, ftagent: Ftagent) -> N
     assert (tmp_path / "log/x/best/weights.npy").stat().st_size > 5000
     # What the sealed test is scored by stays out of what steers the search.
     assert "test_accuracy" not in (tmp_path / "log/x/Loop_0/running/validation.json").read_text()
+    assert ftagent("replay", "x")[-1]["equal"]
 
 
 CURVE = """

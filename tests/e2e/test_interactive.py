@@ -40,7 +40,8 @@ class Pane:
         return self._tmux("capture-pane", "-p", "-S", "-", "-t", "run")
 
     def expect(self, text: str, times: int = 1) -> str:
-        for _ in range(300):
+        end = time.monotonic() + 180
+        while time.monotonic() < end:
             if (shown := self.shown()).count(text) >= times:
                 return shown
             time.sleep(0.1)

@@ -136,6 +136,13 @@ def test_several_objectives_show_the_front_within_the_constraints(tmp_path: Path
     assert not (tmp_path / "plain/r/pareto.png").exists()
 
 
+def test_what_no_trial_has_or_keeps_is_told(tmp_path: Path) -> None:
+    plan = SearchPlan("joint", objectives=(Objective("size"),), constraints=(Constraint("latency_ms", 0.1),))
+    text = text_of(record_tuning(tmp_path / "run", plan, selected=None))
+    assert "No trial has all objectives and keeps the constraints." in text
+    assert "No configuration that keeps the constraints scored better than the default" in text
+
+
 def test_pictures_lie_beside_the_report(tmp_path: Path) -> None:
     folder = record_tuning(tmp_path / "run", RICH)
     written = write_tuning_report(folder, folder.state(), "en")

@@ -114,7 +114,8 @@ class Finish:
         """The statistical decision: a paired test against the baseline, corrected for every look."""
         state = self._session.state
         if best is None:
-            return events.Selected(None, "tie", "validation", None, 0, "nothing scored better than the baseline")
+            what = "nothing that keeps the constraints" if self._options.policy.constraints else "nothing"
+            return events.Selected(None, "tie", "validation", None, 0, f"{what} scored better than the baseline")
         experiment = state.experiments[best]
         for split in _by_trust(state.baseline_scores, experiment.scores):
             # On the test only those that were tested could be claimed; on validation each scored one could.

@@ -65,9 +65,18 @@ class RecordedEnvironment:
 
     name = "recorded"
 
-    def __init__(self, recorded: RunFolder, replayed: RunFolder, history: Sequence[events.Event], sealed: bool) -> None:
+    def __init__(
+        self,
+        recorded: RunFolder,
+        replayed: RunFolder,
+        history: Sequence[events.Event],
+        sealed: bool,
+        model_folder: str = "",
+    ) -> None:
+        """`model_folder`: what a training leaves that ended well, whether its stage declares so or not."""
         self.sealed = sealed
         self._recorded = recorded
+        self._model_folder = model_folder
         self._ends = _Ends(replayed, history)
         self._missing = {
             name
@@ -94,7 +103,8 @@ class RecordedEnvironment:
     async def close(self) -> None: ...
 
     def _lay_out(self, stage: Stage, workspace: Path, record: Path, split: Split | None) -> None:
-        for output in stage.outputs:
+        model = (self._model_folder,) if stage.purpose == "full" and self._model_folder else ()
+        for output in (*stage.outputs, *model):
             if output not in (PREDICTIONS, METRICS):
                 (workspace / output).parent.mkdir(parents=True, exist_ok=True)
                 (workspace / output).mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _REDUCTION = 3.0
 _RUNGS = 2
 _ROUNDS = 3
+_TRIES = 100
 
 
 class Missing(Exception):
@@ -54,6 +55,8 @@ class OptunaArm:
     name: str
     sampler: Callable[[int], optuna.samplers.BaseSampler]
     pruner: Callable[[], optuna.pruners.BasePruner] | None = None
+    distinct: bool = False
+    """Ask again, at no cost, where a proposal is a cell that was tried."""
 
     def start(self, table: Table, seed: int) -> Search:
         return _OptunaSearch(table, self, seed)
@@ -71,15 +74,24 @@ class _OptunaSearch(Plain):
             pruner = arm.pruner() if arm.pruner else optuna.pruners.NopPruner()
         self._study = optuna.create_study(direction=table.direction, sampler=sampler, pruner=pruner)
         self._distributions = {parameter.name: distribution(parameter) for parameter in table.space}
-        self._told = 0
+        self._distinct = arm.distinct
         self._study.enqueue_trial(table.spec.default)
         self._running = self._study.ask(self._distributions)
 
     def suggest(self, trials: Sequence[Trial]) -> Mapping[str, Any]:
+        import optuna
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._tell(trials[-1])
-            self._running = self._study.ask(self._distributions)
+            tried = {self._table.snap(trial.params) for trial in trials} if self._distinct else set()
+            for _ in range(_TRIES):
+                self._running = self._study.ask(self._distributions)
+                if self._table.snap(self._running.params) not in tried:
+                    break
+                self._study.tell(self._running, state=optuna.trial.TrialState.FAIL)
+            else:
+                self._running = self._study.ask(self._distributions)
         return self._running.params
 
     def stops(self, trials: Sequence[Trial], curve: Curve) -> bool:
@@ -281,6 +293,7 @@ def _optuna_arms() -> Iterator[OptunaArm]:
 
     yield OptunaArm("random", lambda seed: samplers().RandomSampler(seed=seed))
     yield OptunaArm("optuna-tpe", lambda seed: samplers().TPESampler(seed=seed))
+    yield OptunaArm("optuna-tpe-distinct", lambda seed: samplers().TPESampler(seed=seed), distinct=True)
     yield OptunaArm("optuna-gp", lambda seed: samplers().GPSampler(seed=seed))
     yield OptunaArm("optuna-cmaes", lambda seed: samplers().CmaEsSampler(seed=seed, warn_independent_sampling=False))
     yield OptunaArm(

@@ -37,9 +37,10 @@ def test_constraints_are_names_with_bounds() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"constraints": "{seconds: long}"}, "CONSTRAINTS.0.AT_MOST: input should be a valid number"),
+        ({"constraints": "{seconds: long}"}, "AGENT_SETTINGS.CONSTRAINTS: input should be a valid number"),
         ({"constraints": "seconds"}, "CONSTRAINTS: must be a mapping such as seconds: 60"),
-        ({"objectives": "{seconds: up}"}, "OBJECTIVES.0.DIRECTION: input should be 'maximize' or 'minimize'"),
+        ({"confirm_seeds": "-3"}, "AGENT_SETTINGS.CONFIRM_SEEDS: input should be greater than or equal to 0 (not -3)"),
+        ({"objectives": "{seconds: up}"}, "AGENT_SETTINGS.OBJECTIVES: input should be 'maximize' or 'minimize'"),
     ],
 )
 def test_a_wrong_one_is_one_line(tmp_path: Path, options: dict[str, str], words: str) -> None:

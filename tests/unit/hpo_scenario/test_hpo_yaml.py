@@ -169,3 +169,18 @@ def test_models_that_cannot_be_trained_are_refused(
     (base / "modules.json").write_text(modules)
     with pytest.raises(RequestError, match=words):
         make()
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        (RunRequest(scenario="noop", script="train.py"), "--script: scenario noop reads none; --scenario hpo does"),
+        (RunRequest(scenario="llm", space="space.yaml"), "--space: scenario llm reads none; --scenario hpo does"),
+        (RunRequest(scenario="hpo", script="t.py", space="s.yaml", benchmark="gsm8k"), "leave out --benchmark or --sc"),
+        (RunRequest(scenario="hpo", script="t.py", space="s.yaml", base_model="m"), "leave out --base-model or --sc"),
+        (RunRequest(scenario="hpo", script="t.py", space="s.yaml", datasets=("d",)), "leave out --dataset or --script"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(request_: RunRequest, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        plugins.read_documents(request_)

@@ -74,6 +74,10 @@ def test_a_live_metric_may_run_against_the_metric(live: str, name: str) -> None:
         ("  out:", "  a b:", "space.yaml:8: parameters.a b: a name has letters, digits"),
         ("name: --opt", "memory: true", "space.yaml:6: parameters.optimizer: memory: true is for numbers alone"),
         ("metric: {", "metric: [", "space.yaml:1"),
+        ("[sgd, adam]", "[sgd, adam, sgd]", "space.yaml:6: parameters.optimizer: choice sgd stands twice"),
+        ("seed: --seed", "output: ../models", "space.yaml:2: output: a folder that the script writes: file name"),
+        ("seed: --seed", "output: /tmp/models", "space.yaml:2: output: a folder that the script writes: file name"),
+        ("seed: --seed", "output: .", "space.yaml:2: output: a folder that the script writes: file name"),
     ],
 )  # fmt: skip
 def test_a_fault_is_one_line_with_its_place(old: str, new: str, line: str) -> None:

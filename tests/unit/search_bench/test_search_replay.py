@@ -110,6 +110,14 @@ def test_slower_peers_gain_on_the_default(name: str, table: tables.Table) -> Non
     assert replayed.regret[-1] < 0.7
 
 
+def test_distinct_proposals_are_distinct(table: tables.Table) -> None:
+    search = arms()["optuna-tpe-distinct"].start(table, 0)
+    seen = [Trial(table.spec.default, -3.0)]
+    for number in range(5):
+        seen.append(Trial(table.params(table.snap(search.suggest(seen))), -1.0 * number))
+    assert len({table.snap(trial.params) for trial in seen}) == 6
+
+
 def test_golden_section_closes_in_on_the_learning_rate_alone(table: tables.Table) -> None:
     walk = golden_section(table)
     proposal = next(walk)

@@ -63,7 +63,7 @@ def claim(study: Study, say: Words) -> str:
     if chosen is None:
         return say("claim_none")
     if chosen.loop is None:
-        return say("claim_default")
+        return say("claim_default_constrained" if study.tuning.plan.constraints else "claim_default")
     score = study.state.experiments[chosen.loop].scores.get(chosen.split)
     base = study.state.baseline_scores.get(chosen.split)
     numbers = {"metric": plain(study.metric), "score": say.score(score), "base": say.score(base)}
@@ -117,7 +117,7 @@ def _several(material: Material, say: Words) -> list[str]:
     rows = [
         [subject(one.loop, say), *(number(value) for value in study.objectives(one) or ())] for one in study.front()
     ]
-    lines = [f"## {say('several')}", "", say("front"), "", *table(header, rows)]
+    lines = [f"## {say('several')}", "", *([say("front"), "", *table(header, rows)] if rows else [say("no_front"), ""])]
     return lines + (_image(material, "pareto", say) if "pareto" in material.figures else [])
 
 

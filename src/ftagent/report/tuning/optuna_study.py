@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import sqlite3
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,8 @@ def write_study(folder: RunFolder, study: Study, path: Path) -> Path:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     temporary = path.with_name(temporary_name())
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary.absolute()}")
+        connect = {"creator": lambda: _quick(temporary)}
+        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary.absolute()}", engine_kwargs=connect)
         made = optuna.create_study(storage=storage, study_name=study.name, directions=list(study.directions()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -54,6 +56,14 @@ def write_study(folder: RunFolder, study: Study, path: Path) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def _quick(path: Path) -> sqlite3.Connection:
+    """Without a wait for the disk at every change: the file is new, and can be made again from the journal."""
+    connection = sqlite3.connect(path, check_same_thread=False)
+    connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA journal_mode=MEMORY")
+    return connection
 
 
 def frozen_trials(study: Study, several: bool, times: Times | None = None) -> list[FrozenTrial]:

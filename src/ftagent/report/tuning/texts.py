@@ -33,6 +33,9 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "claim_none": ("Nothing is claimed yet.", "尚无结论。"),
     "claim_default": ("No configuration scored better than the default; the default is recommended.",
                       "没有任何配置的得分高于默认配置；建议沿用默认配置。"),
+    "claim_default_constrained": (
+        "No configuration that keeps the constraints scored better than the default; the default is recommended.",
+        "没有任何满足约束的配置得分高于默认配置；建议沿用默认配置。"),
     "claim_improved": (
         "Loop {loop} is better than the default configuration: {metric} {score} against {base} on {split}.",
         "第 {loop} 轮的配置优于默认配置：在{split}上 {metric} 为 {score}，默认配置为 {base}。"),
@@ -122,6 +125,8 @@ TEXTS: Mapping[str, tuple[str, str]] = {
     "several": ("Several objectives", "多目标"),
     "front": ("The Pareto front: whatever is better than one of these in one objective is worse in another.",
               "以下各轮位于帕累托前沿：其他试验若在某一目标上更好，必在另一目标上更差。"),
+    "no_front": ("No trial has all objectives and keeps the constraints.",
+                 "没有任何试验既有全部目标的数值又满足约束。"),
     "constraints": ("Constraints", "约束"),
     "constraint": ("constraint", "约束"),
     "at_most": ("at most", "上限"),
