@@ -42,7 +42,7 @@ def score_rows(path: Path, metric: str, direction: Direction, groups: Sequence[s
     for row in kept:
         changes |= adjustments(row.get("adjusted") or {})
     used = {name: after for name, (_, after) in changes.items()}
-    return replace(score, details={**score.details, **used}, notes=notes_of(changes))
+    return replace(score, details={**score.details, **used}, notes=notes_of(changes), adjusted=used)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

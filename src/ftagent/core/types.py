@@ -182,6 +182,8 @@ class Score:
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
     notes: tuple[str, ...] = ()
     """What happened while it was measured that people should know, such as a batch that had to be lowered."""
+    adjusted: dict[str, float] = field(default_factory=dict)
+    """Parameter → the value that it was measured with, where that is not the one that was asked for."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:

@@ -328,3 +328,16 @@ async def test_without_anything_tunable_the_loop_says_so() -> None:
     tuning = brief_of(BRIEF, plan, SPACE[3:])
     trace = Trace(0, 0, "maximize", scored(tuning, 0.5))
     assert (await JointAgent(plan).propose(tuning, trace)).abandoned == "no parameter is tunable"
+
+
+def test_what_a_trial_was_measured_with_is_known_and_built_on() -> None:
+    tuning = brief_of(BRIEF, SearchPlan("joint"))
+    made = tried(0, {"batch": 8}, 0.9)
+    score = replace(made.scores["validation"], adjusted={"batch": 2.0, "unknown": 1.0})
+    trace = Trace(1, 0, "maximize", scored(tuning, 0.5), (replace(made, scores={"validation": score}),))
+    known = known_of(tuning, trace)
+    assert [(one.trial.params["batch"], one.trial.value, one.again) for one in known[1:]] == [
+        (8, score.value, False),
+        (2, score.value, True),
+    ]
+    assert best_of(tuning, trace).params["batch"] == 2

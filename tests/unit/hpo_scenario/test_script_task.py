@@ -231,7 +231,7 @@ def test_what_memory_lowered_is_part_of_the_score(tmp_path: Path) -> None:
     adjusted = {"batch_size": {"from": 32, "to": 8, "why": "out of memory"}, "junk": 3}
     score = measure(task(tmp_path), tmp_path, {"metrics.json": {"accuracy": 1}, "adjusted.json": adjusted})
     assert score.notes == ("out of memory with batch_size 32: measured with batch_size 8",)
-    assert score.details["batch_size"] == 8
+    assert score.details["batch_size"] == score.adjusted["batch_size"] == 8
 
 
 def test_a_trial_that_was_stopped_is_told_with_its_rule(tmp_path: Path) -> None:

@@ -66,13 +66,13 @@ def in_words(
     """The hypothesis of a sampled configuration. `within`: in which part of the space; `how`: chosen otherwise."""
     best, sampler = best_of(brief, trace), plan_of(brief).sampler
     changed = words.changes(best.params, params)
-    ends = [one.state for one in known]
+    ends = [one.state for one in known if not one.again]
     counts = {
         "measured": ends.count("finished"), "stopped early": ends.count("stopped"), "failed": ends.count("failed"),
         "running": ends.count("running"),
     }  # fmt: skip
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    trials = f"{len(known)} trial{'s' if len(known) != 1 else ''}"
+    trials = f"{len(ends)} trial{'s' if len(ends) != 1 else ''}"
     name = "the joint model" if sampler == "auto" else sampler
     return Hypothesis(
         title=changed or "the best configuration again",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from ftagent.agents.space import defaults
+from ftagent.agents.space import defaults, read, tunable
 from ftagent.core import policy
 from ftagent.core.search_plan import SearchPlan
 from ftagent.core.types import Brief, Experiment, Files, Score, Trace
@@ -27,6 +27,8 @@ class Known:
     state: Literal["finished", "failed", "stopped", "running"]
     objectives: tuple[float, ...] = ()
     """The metric and then those of the plan; empty where one is unknown."""
+    again: bool = False
+    """The trial before it at the values that it was measured with, which are not those that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ def known_of(brief: Brief, trace: Trace) -> list[Known]:
     for experiment in trace.experiments:
         if not experiment.hypothesis.abandoned:
             found.append(_known(start, experiment, plan))
+            # Asking for it again gives the same; what was used gives it too, and need not be tried.
+            if used := _used(brief, experiment.validation):
+                trial = found[-1].trial
+                found.append(replace(found[-1], trial=replace(trial, params={**trial.params, **used}), again=True))
     for hypothesis in trace.pending:
         if not hypothesis.abandoned:
             found.append(Known(None, Trial({**start, **hypothesis.params}, None), "running"))
@@ -78,7 +84,8 @@ def best_of(brief: Brief, trace: Trace) -> Best:
     leader = next(e for e in allowed if e.loop == ranks[0])
     assert leader.validation is not None
     doubt = default is not None and policy.within_noise(leader.validation, default)
-    return Best(leader.loop, {**start, **leader.hypothesis.params}, leader.validation, doubt)
+    params = {**start, **leader.hypothesis.params, **_used(brief, leader.validation)}
+    return Best(leader.loop, params, leader.validation, doubt)
 
 
 def stopping_files(brief: Brief, trace: Trace) -> Files:
@@ -86,7 +93,7 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
     plan = plan_of(brief)
     if plan.halving is None:
         return {}
-    trials = [known.trial for known in known_of(brief, trace) if known.state != "running"]
+    trials = [known.trial for known in known_of(brief, trace) if known.state != "running" and not known.again]
     rungs = halving.stopping(trials, trace.direction, plan.halving.reduction, plan.halving.rungs)
     live = plan.halving.metric.removeprefix("-")  # a minus: its negative, which runs as the metric does
     rule = (
@@ -102,6 +109,12 @@ def stopping_files(brief: Brief, trace: Trace) -> Files:
         "rule": rule,
     }
     return {plan.stopping_file: json.dumps(document, indent=2) + "\n"}
+
+
+def _used(brief: Brief, score: Score | None) -> dict[str, Any]:
+    """The tunable parameters that a trial was measured with other values of than it was given, and those values."""
+    given = score.adjusted if score is not None else {}
+    return {p.name: read(p, given[p.name]).value for p in tunable(brief) if p.name in given}
 
 
 def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> Known:
