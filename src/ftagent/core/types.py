@@ -171,9 +171,8 @@ class Score:
     outcomes: dict[str, float] = field(default_factory=dict)
     statistic: Literal["mean", "item_mean", "runs", "spearman"] = "mean"
     """What `value` is of the outcomes. `item_mean`: ids are GROUP/ITEM, an item is measured in each group (seed).
-    `runs`: an outcome is a whole training. `spearman`: outcomes are predictions of `references`, ids as before."""
+    `runs`: an outcome is a whole training. `spearman`: predictions of gold values `references`, ids as before."""
     references: dict[str, float] = field(default_factory=dict)
-    """The gold values, by the same ids."""
     details: dict[str, float] = field(default_factory=dict)
     """Further metrics by name, for example `valid_rate`."""
     errors: dict[str, int] = field(default_factory=dict)
@@ -182,8 +181,7 @@ class Score:
     """A few excerpts of mispredicted outputs with their category, for reflection; validation only, no answers."""
     notes: tuple[str, ...] = ()
     """What happened while it was measured that people should know, such as a batch that had to be lowered."""
-    adjusted: dict[str, float] = field(default_factory=dict)
-    """Parameter → the value that it was measured with, where that is not the one that was asked for."""
+    adjusted: dict[str, float] = field(default_factory=dict)  # parameter → what it was measured with instead
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value) or self.n < 1:
