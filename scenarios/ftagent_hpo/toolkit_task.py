@@ -15,7 +15,7 @@ from typing import Any
 
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import ScoreUnavailable
-from ftagent.core.statistics import score_of
+from ftagent.core.statistics import repeated_score
 from ftagent.core.types import Candidate, Direction, Estimate, Files, Parameter, Score, Split, Stage
 from ftagent.evaluation.prediction import CONFIG as PREDICT_CONFIG
 from ftagent.evaluation.prediction import QUESTIONS
@@ -146,7 +146,8 @@ class ToolkitTask:
         }
         first, steers = scores[0], split == "validation"
         details = {name: math.fsum(s.details[name] for s in scores) / len(scores) for name in first.details}
-        score = score_of(first.metric, outcomes, direction=first.direction, samples=first.samples, details=details)
+        score = repeated_score(first.metric, outcomes, direction=first.direction, details=details)
+        score = replace(score, samples=first.samples * len(groups))
         return replace(score, errors=first.errors, mistakes=mistakes(graded)) if steers else score
 
     def inspect(self, stage: Stage, workspace: Path) -> None:

@@ -29,6 +29,9 @@ _DRAWS = 8
 _BEST = 5
 _PATIENCE = 1.0
 """A finer grid's point must promise e times more than the coarse grid's."""
+_EARLY_PATIENCE = 3.0
+"""The same in the first trials, when the model knows too little to tell neighbours apart."""
+_EARLY = 20
 
 
 def suggest(
@@ -101,12 +104,13 @@ def _by_model(
         believed = process.predict(tried[len(seen) :])[0].mean(axis=0)
         process = _fit(cube, tried, np.concatenate([values, believed]), rng)
     best = seen[np.argsort(-means, kind="stable")[:_BEST]]
-    levels = [candidates(cube, best, level, rng) for level in range(_levels(len(tried)))]
+    early = len(tried) < _EARLY
+    levels = [candidates(cube, best, level, rng) for level in range(2 + (len(tried) >= 3 * _EARLY))]
     places = np.concatenate(levels)
     finer = np.repeat(np.arange(len(levels)), [len(level) for level in levels])
     repeated = np.concatenate([repeats(cube, level, tried, index) for index, level in enumerate(levels)])
     scores = average_improvement(process, places, seen)
-    scores -= _PATIENCE * finer + 1e6 * repeated
+    scores -= (_EARLY_PATIENCE if early else _PATIENCE) * finer + 1e6 * repeated
     if len(tried) % 3 == 2:
         scores -= 1e3 * ~_turns(places, best[0], seen)
     return places[np.argsort(-scores, kind="stable")]
@@ -125,11 +129,6 @@ def _turns(places: Array, best: Array, seen: Array) -> npt.NDArray[np.bool_]:
     least = counts == min((counts[axis] for axis in range(len(best)) if changed[alone, axis].any()), default=0)
     result: npt.NDArray[np.bool_] = alone & (changed & least).any(axis=1)
     return result
-
-
-def _levels(trials: int) -> int:
-    """Grids to look at: only the coarse one at first."""
-    return 1 + (trials >= 20) + (trials >= 60)
 
 
 def _fit(cube: Cube, places: Array, values: Array, rng: np.random.Generator) -> Process:

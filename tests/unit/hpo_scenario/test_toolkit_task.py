@@ -165,7 +165,7 @@ def test_scores_of_groups_are_put_together(tmp_path: Path, made: ToolkitTask) ->
     path = tmp_path / "predictions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     score = made.score(path, "confirm", ["seed1", "seed2"])
-    assert (score.value, score.n, score.errors, score.mistakes) == (0.5, 12, {}, ())
+    assert (score.value, score.n, score.errors, score.mistakes) == (0.5, 6, {}, ())
     assert {name.split("/")[0]: value for name, value in score.outcomes.items()} == {"seed1": 1.0, "seed2": 0.0}
     assert made.score(path, "validation", ["seed2"]).errors
 

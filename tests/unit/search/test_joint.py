@@ -146,3 +146,18 @@ def test_one_lucky_measurement_is_not_recommended() -> None:
     chosen = trials[joint.recommend(SPACE, "maximize", trials)]
     assert chosen is not lucky
     assert 1.5e-4 < chosen.params["learning_rate"] < 1.1e-3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_usual_values_are_left_where_finer_ones_promise_more(seed: int) -> None:
+    """Best between two half decades: what is clearly bad on the coarse grid is not tried before it."""
+    space = (Parameter("rate", "float", 5e-4, 1e-6, 1e-3, log=True), Parameter("batch", "int", 4, 1, 8))
+
+    def value(params: Mapping[str, Any]) -> float:
+        return 0.9 - 0.2 * abs(math.log10(params["rate"]) + 5.5) - 0.01 * (params["batch"] - 6) ** 2
+
+    trials = [Trial({"rate": 5e-4, "batch": 4}, value({"rate": 5e-4, "batch": 4}))]
+    for _ in range(15):
+        found = joint.suggest(space, "maximize", trials, seed)
+        trials.append(Trial(found, value(found)))
+    assert max(trial.value or 0.0 for trial in trials) > 0.88
