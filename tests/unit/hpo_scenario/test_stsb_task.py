@@ -190,7 +190,6 @@ def test_a_trial_that_cannot_win_is_stopped_by_the_rules_of_the_agent(tmp_path: 
     candidate = Candidate(0, {**scenario.baseline().files, plan.stopping_file: json.dumps(rules)}, {})
     with pytest.raises(StoppedEarly, match=r"spearman was .* at step 1, at least 2 was needed"):
         train(scenario, tmp_path / "w", candidate)
-    assert not (tmp_path / "w/model").exists()
     easy = {**rules, "rungs": [{"step": 1, "needs": -1.0}]}
     candidate = Candidate(1, {**candidate.files, plan.stopping_file: json.dumps(easy)}, {})
     train(scenario, tmp_path / "v", candidate)
