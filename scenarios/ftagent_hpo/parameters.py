@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ftagent.core.types import Parameter
+from ftagent_hpo.values import in_space
 
 
 class ParameterSpec(BaseModel):
@@ -53,38 +55,7 @@ class ParameterSpec(BaseModel):
 
 def to_parameter(name: str, spec: ParameterSpec, default: Any) -> Parameter:
     """Raises ValueError, one line without the name, for a default that the parameter cannot have."""
-    value = typed(spec, default)
-    if spec.type == "choice":
-        return Parameter(name, "choice", value, choices=spec.choices, description=spec.description,
-                         tunable=spec.tunable, cost=spec.cost)  # fmt: skip
-    assert spec.range is not None
-    low, high = spec.range
-    return Parameter(name, spec.type, value, low=low, high=high, log=spec.scale == "log",
-                     description=spec.description, tunable=spec.tunable, cost=spec.cost)  # fmt: skip
-
-
-def typed(spec: ParameterSpec, value: Any) -> Any:
-    """`value` as the parameter has it; texts such as 3e-5, which YAML takes for words, are read as numbers.
-
-    Raises ValueError, one line without the name.
-    """
-    if spec.type == "choice":
-        for choice in spec.choices:
-            if (value == choice and isinstance(value, bool) == isinstance(choice, bool)) or str(value) == str(choice):
-                return choice
-        raise ValueError(f"{value!r} is none of its choices: {', '.join(map(str, spec.choices))}")
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"{value!r} is no number")
-    assert spec.range is not None
-    low, high = spec.range
-    if not low <= number <= high:
-        raise ValueError(f"{number:g} is outside its range {low:g} to {high:g}")
-    if spec.type == "int":
-        if number != int(number):
-            raise ValueError(f"{number:g} is no whole number")
-        return int(number)
-    return number
+    low, high = spec.range or (None, None)
+    found = Parameter(name, spec.type, default, low=low, high=high, log=spec.scale == "log", choices=spec.choices,
+                      description=spec.description, tunable=spec.tunable, cost=spec.cost)  # fmt: skip
+    return replace(found, default=in_space(found, default))

@@ -9,9 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ftagent.core.search_plan import Constraint, Halving, Objective, SearchPlan
 
-OF_STAGES = ("seconds", "peak_mb")
-"""What is known of every trial, whatever its task measures."""
-
 
 class AgentSettings(BaseModel):
     """Keys are written in capitals."""

@@ -6,12 +6,9 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +19,7 @@ from typing import Any, Literal
 from ftagent.core.context import ScenarioContext
 from ftagent.core.errors import RequestError
 from ftagent.evaluation.mirror import load_rows
+from ftagent.evaluation.prepared import prepared_file
 from ftagent.toolkit.data.splits import parse_split
 from ftagent.toolkit.errors import ToolkitError
 
@@ -96,19 +94,7 @@ class StsbData:
 
     def _written(self, pairs: Sequence[Pair]) -> Path:
         text = as_lines({"sentence1": p.sentence1, "sentence2": p.sentence2, "score": p.score} for p in pairs)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-        target = self._context.files_path / "datasets" / "prepared" / f"stsb-{digest}.jsonl"
-        try:
-            if not target.is_file():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                handle, temporary = tempfile.mkstemp(prefix=".stsb-", dir=target.parent)
-                with os.fdopen(handle, "w", encoding="utf-8") as out:
-                    out.write(text)
-                Path(temporary).chmod(0o644)
-                Path(temporary).replace(target)
-        except OSError as error:
-            raise RequestError(f"FT_FILE_PATH: {target.parent} cannot be written: {error.strerror}") from error
-        return target
+        return prepared_file(self._context.files_path, "stsb", text)
 
     @cached_property
     def _all(self) -> dict[Part, list[Pair]]:

@@ -3,10 +3,7 @@ mount."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +14,7 @@ from ftagent.core.types import Split
 from ftagent.evaluation.benchmark import Benchmark, Item, TrainingRow, messages_of
 from ftagent.evaluation.expressions import expression_keys
 from ftagent.evaluation.overlap import OverlapGate
+from ftagent.evaluation.prepared import prepared_file
 from ftagent.evaluation.registry import resolve_benchmark
 
 FORMAT = 1
@@ -102,21 +100,4 @@ class TrainingData:
             (message,) = messages_of(self._benchmark, row.question)
             value = {"id": row.id, "prompt": message["content"], "answer": row.answer, "solution": row.solution}
             lines.append(json.dumps(value, ensure_ascii=False) + "\n")
-        text = "".join(lines)
-        digest = hashlib.sha256(f"{FORMAT}{text}".encode()).hexdigest()[:16]
-        target = self._context.files_path / "datasets" / "prepared" / f"train-{digest}.jsonl"
-        if not target.is_file():
-            _write(target, text)
-        return target
-
-
-def _write(target: Path, text: str) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".train-", dir=target.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except OSError as error:
-        raise RequestError(f"FT_FILE_PATH: {target.parent} cannot be written: {error.strerror}") from error
+        return prepared_file(self._context.files_path, "train", "".join(lines), str(FORMAT))

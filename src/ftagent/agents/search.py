@@ -13,8 +13,10 @@ from typing import Any
 
 from ftagent.agents.reflection import reflect
 from ftagent.agents.space import defaults
-from ftagent.agents.tuning.samplers import distribution, plain
+from ftagent.agents.tuning.samplers import optuna_point
+from ftagent.agents.tuning.trials import known_of
 from ftagent.core import policy
+from ftagent.core.search_plan import SearchPlan
 from ftagent.core.types import (
     Brief,
     Execution,
@@ -88,33 +90,10 @@ def _params_of(trace: Trace, loop: int | None) -> dict[str, Any] | None:
 
 def _sample(brief: Brief, trace: Trace, attempt: int) -> dict[str, Any]:
     """One point of the space from TPE, given everything that was scored and what is in flight."""
-    import warnings
-
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {parameter.name: distribution(parameter) for parameter in brief.space}
-    seed = random.Random(f"{trace.seed}/{trace.loop}/{attempt}").getrandbits(32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=5)
-    study = optuna.create_study(direction=brief.direction, sampler=sampler)
-    for experiment in trace.experiments:
-        params = {name: value for name, value in experiment.hypothesis.params.items() if name in space}
-        score = experiment.validation
-        state = optuna.trial.TrialState.COMPLETE if score else optuna.trial.TrialState.FAIL
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=params,
-                distributions={name: space[name] for name in params},
-                value=score.value if score else None,
-                state=state,
-            )
-        )
-    for hypothesis in trace.pending:
-        study.enqueue_trial(hypothesis.params)
-        study.ask(space)
-    return {name: plain(value) for name, value in study.ask(space).params.items()}
+    plan = SearchPlan("joint", "tpe")
+    return optuna_point(
+        brief.space, plan, brief.direction, known_of(brief, trace), f"{trace.seed}/{trace.loop}/{attempt}"
+    )
 
 
 def _in_words(brief: Brief, trace: Trace, choice: policy.Choice, params: Mapping[str, Any]) -> Hypothesis:

@@ -66,6 +66,9 @@ class StageRefused(FtagentError):
 class StoppedEarly(StageRefused):
     """A trial could not win any more and was stopped; the text names the rule."""
 
+    prefix = "stopped early:"
+    """How the record of such a stage begins."""
+
 
 class ScoreUnavailable(FtagentError):
     """A metric could not be computed. It is missing then, never 0."""

@@ -177,7 +177,7 @@ class Executor:
             if execution.ok:
                 self._scenario.inspect(stage, workspace)
         except StoppedEarly as error:
-            return replace(execution, end="failed", detail=f"stopped early: {error}")
+            return replace(execution, end="failed", detail=f"{error.prefix} {error}")
         except StageRefused as error:
             return replace(execution, end="failed", detail=f"refused: {error}")
         return execution
@@ -198,7 +198,7 @@ def describe(execution: Execution) -> str:
     lines = [line for line in execution.tail.splitlines() if line.strip()]
     said = lines[-1].strip()[:300] if lines else "no output"
     hint = said if execution.detail in ("", code) else execution.detail
-    if execution.detail.startswith(("refused:", "stopped early:")):
+    if execution.detail.startswith(("refused:", StoppedEarly.prefix)):
         return f"{execution.stage}: {execution.detail}"
     return f"{execution.stage}: {endings.get(execution.end, execution.end)}: {hint}"
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 ADJUSTED = "adjusted.json"
-OUTCOMES = "outcomes"
 MAX_BYTES = 256 * 2**20
 """Of a metrics file."""
 MAX_DETAILS = 100

@@ -57,7 +57,7 @@ def sample(
         if plan.sampler == "cmaes":
             params = evolution.suggest(space, direction, known, turn)
         else:
-            params = _optuna(space, plan, direction, known, turn)
+            params = optuna_point(space, plan, direction, known, turn)
         if params not in tried:
             return params
     return _untried(space, tried, params, turn)
@@ -110,9 +110,10 @@ def _scalarised(plan: SearchPlan, direction: Direction, known: Sequence[Known], 
     ]  # fmt: skip
 
 
-def _optuna(
+def optuna_point(
     space: Sequence[Parameter], plan: SearchPlan, direction: Direction, known: Sequence[Known], seed: str
 ) -> dict[str, Any]:
+    """What the plan's sampler of Optuna asks for next, given the trials; `seed` is any text."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

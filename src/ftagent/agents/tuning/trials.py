@@ -10,12 +10,10 @@ from typing import Any, Literal
 
 from ftagent.agents.space import defaults, read, tunable
 from ftagent.core import policy
+from ftagent.core.errors import StoppedEarly
 from ftagent.core.search_plan import SearchPlan
 from ftagent.core.types import Brief, Experiment, Files, Score, Trace
 from ftagent.search import Trial, halving
-
-_STOPPED = "stopped early:"
-"""How the executor tells of a trial that its scenario stopped (`StoppedEarly`)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def _known(start: dict[str, Any], experiment: Experiment, plan: SearchPlan) -> K
     if experiment.validation is not None:
         trial = replace(_trial(params, experiment.validation, measured, plan), curve=experiment.curve)
         return Known(experiment.loop, trial, "finished", _objectives(experiment.validation, measured, plan))
-    stopped = any(record.execution.detail.startswith(_STOPPED) for record in experiment.stages)
+    stopped = any(record.execution.detail.startswith(StoppedEarly.prefix) for record in experiment.stages)
     trial = Trial(params, None, curve=experiment.curve, stopped=stopped)
     return Known(experiment.loop, trial, "stopped" if stopped else "failed")
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from ftagent.core import policy
+from ftagent.core.errors import StoppedEarly
 from ftagent.core.run_folder import RunFolder
 from ftagent.core.search_plan import SearchPlan
 from ftagent.core.state import State
@@ -16,7 +18,6 @@ from ftagent.core.types import Direction, Experiment, Parameter, Score, StageRec
 from ftagent.report.writing import record_of
 from ftagent.search import pareto
 
-_STOPPED = "stopped early:"
 End = Literal["scored", "stopped", "failed", "open"]
 
 
@@ -145,7 +146,7 @@ def _rounds(tuning: Tuning, state: State) -> tuple[Round, ...]:
     default = {p.name: tuning.baseline_params.get(p.name, p.default) for p in tuning.space}
     rounds = []
     if score := state.baseline_scores.get("validation"):
-        measured = {**_measured(state.baseline_stages), **score.details}
+        measured = policy.measured(score, state.baseline_stages)
         rounds.append(Round(None, default, score, "scored", measured, notes=_notes(score)))
     rounds += [_round(default, item) for item in state.experiments]
     return tuple(rounds)
@@ -166,7 +167,7 @@ def _round(default: Mapping[str, Any], item: Experiment) -> Round:
         {**default, **idea.params},
         score,
         end,
-        {**_measured(item.stages), **(score.details if score else {})},
+        policy.measured(score, item.stages),
         idea.parent,
         idea.title,
         idea.reason,
@@ -180,15 +181,8 @@ def _round(default: Mapping[str, Any], item: Experiment) -> Round:
 
 def _stop(record: StageRecord) -> str:
     detail = record.execution.detail
-    return detail if detail.startswith(_STOPPED) else ""
+    return detail if detail.startswith(StoppedEarly.prefix) else ""
 
 
 def _notes(score: Score | None) -> tuple[str, ...]:
     return score.notes if score is not None else ()
-
-
-def _measured(stages: list[StageRecord] | tuple[StageRecord, ...]) -> dict[str, float]:
-    full = [record.execution for record in stages if record.purpose == "full"]
-    peaks = [execution.peak_mb for execution in full if execution.peak_mb is not None]
-    found = {"seconds": sum(execution.seconds for execution in full)} if full else {}
-    return {**found, "peak_mb": max(peaks)} if peaks else found
