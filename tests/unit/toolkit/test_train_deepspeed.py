@@ -25,7 +25,7 @@ from ftagent.toolkit.zero_settings import check_deepspeed, engine_settings, read
 from .rows import conversations
 from .test_train_processes import near
 from .test_train_sharded import described
-from .training import command_of, config, losses, metrics, run, weights
+from .training import HELD, command_of, config, losses, metrics, run, weights
 
 pytestmark = [
     pytest.mark.model,
@@ -130,25 +130,6 @@ def test_the_best_step_is_found_again(tiny: Path, tmp_path: Path, settings: str,
     expected, found = (weights(folder, "model.safetensors") for folder in (best, tmp_path / "out"))
     assert expected.keys() == found.keys()
     assert all(tensor.equal(expected[name]) for name, tensor in found.items())
-
-
-HELD = """
-import json, os, sys
-from pathlib import Path
-from ftagent.toolkit.config import TrainConfig, load_config
-from ftagent.toolkit.learner import load_learner
-from ftagent.toolkit.processes import join_processes, leave_processes
-config = load_config(Path(sys.argv[1]), TrainConfig)
-share = join_processes(config)
-learner = load_learner(config, share)
-learner.prepare(config)
-whole = sum(parameter.numel() for parameter in learner.inner.parameters())
-learner.shard(config)
-part = sum(parameter.ds_tensor.numel() for parameter in learner.inner.parameters())
-there = sum(parameter.numel() for parameter in learner.inner.parameters())
-Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps([part, there, whole]))
-leave_processes()
-"""
 
 
 @pytest.mark.deepspeed

@@ -18,7 +18,7 @@ from ftagent.toolkit.processes import join_processes
 
 from .rows import conversations
 from .test_train_processes import near
-from .training import command_of, config, losses, metrics, run, weights
+from .training import HELD, command_of, config, losses, metrics, run, weights
 
 pytestmark = [
     pytest.mark.model,
@@ -107,31 +107,13 @@ def test_accelerate_starts_it_too(tiny: Path, tmp_path: Path, strategy: str) -> 
     assert losses(lines) == pytest.approx(losses(one), rel=1e-4)
 
 
-HELD = """
-import json, os, sys
-from pathlib import Path
-from ftagent.toolkit.config import TrainConfig, load_config
-from ftagent.toolkit.learner import load_learner
-from ftagent.toolkit.processes import join_processes, leave_processes
-config = load_config(Path(sys.argv[1]), TrainConfig)
-share = join_processes(config)
-learner = load_learner(config, share)
-learner.prepare(config)
-whole = sum(parameter.numel() for parameter in learner.inner.parameters())
-learner.shard(config)
-part = sum(parameter.to_local().numel() for parameter in learner.inner.parameters())
-Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps([part, whole]))
-leave_processes()
-"""
-
-
 def test_each_process_holds_its_part_alone(tiny: Path, tmp_path: Path) -> None:
     command_of(config(tiny, tmp_path, strategy="fsdp"), tmp_path)
     script = tmp_path / "held.py"
     script.write_text(HELD)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run([*torchrun, str(script), str(tmp_path / "train.yaml")], check=True, env=os.environ)
-    (first, whole), (second, _) = (json.loads((tmp_path / f"train.yaml{rank}").read_text()) for rank in range(2))
+    (first, _, whole), (second, _, _) = (json.loads((tmp_path / f"train.yaml{rank}").read_text()) for rank in range(2))
     assert first + second == whole
     assert first == pytest.approx(whole / 2, rel=0.01)
 

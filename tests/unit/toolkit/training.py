@@ -83,3 +83,26 @@ def signalled_after(wanted: TrainConfig, step: int, tmp_path: Path, number: sign
     if number is signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
     return process.returncode, errors
+
+
+HELD = """
+import json, os, sys
+from pathlib import Path
+from ftagent.toolkit.config import TrainConfig, load_config
+from ftagent.toolkit.learner import load_learner
+from ftagent.toolkit.processes import join_processes, leave_processes
+config = load_config(Path(sys.argv[1]), TrainConfig)
+share = join_processes(config)
+learner = load_learner(config, share)
+learner.prepare(config)
+whole = sum(parameter.numel() for parameter in learner.inner.parameters())
+learner.shard(config)
+parts = [getattr(parameter, "ds_tensor", None) for parameter in learner.inner.parameters()]
+if any(part is None for part in parts):
+    parts = [parameter.to_local() for parameter in learner.inner.parameters()]
+part = sum(tensor.numel() for tensor in parts)
+there = sum(parameter.numel() for parameter in learner.inner.parameters())
+Path(sys.argv[1] + os.environ["RANK"]).write_text(json.dumps([part, there, whole]))
+leave_processes()
+"""
+"""What a process of a split model holds: writes [its part, what modules show, the whole] beside the configuration."""
